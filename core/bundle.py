@@ -103,14 +103,14 @@ def load_manifest(directory: Path) -> Manifest:
     manifest = _decode(directory / MANIFEST, Manifest)
     if manifest.schema_version != SCHEMA_VERSION:
         raise ArtifactError(
-            f"{directory / MANIFEST} has schema version {manifest.schema_version}, this program reads {SCHEMA_VERSION}: "
-            "export the model again"
+            f"{directory / MANIFEST} has schema version {manifest.schema_version}, this program reads "
+            f"{SCHEMA_VERSION}: export the model again"
         )
     return manifest
 
 
 def verify(directory: Path) -> Manifest:
-    """Read the manifest and compare the hash of every file with it; ArtifactError names the file that differs."""
+    """Read the manifest and check the hash of every file; ArtifactError names the file that differs."""
     manifest = load_manifest(directory)
     missing = sorted(set(HASHED) - set(manifest.files))
     if missing:
@@ -121,8 +121,8 @@ def verify(directory: Path) -> Manifest:
         actual = sha256_file(directory / name)
         if actual != expected:
             raise ArtifactError(
-                f"{directory / name} has SHA-256 {actual[:12]}…, the manifest says {expected[:12]}…: the file was changed "
-                "after export; restore the bundle from the registry"
+                f"{directory / name} has SHA-256 {actual[:12]}…, the manifest says {expected[:12]}…: the file "
+                "was changed after export; restore the bundle from the registry"
             )
     return manifest
 

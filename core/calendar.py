@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from core.errors import ConfigurationError
 from core.timeframe import Timeframe
@@ -16,7 +17,9 @@ _DAY = 86400
 class Calendar(Protocol):
     """What data checks and annualisation need to know of a market."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name that `get_calendar` takes."""
 
     def session_closes(self, dates: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """UTC close of the session of each naive date; a date without a session gets the usual close."""
@@ -44,7 +47,7 @@ class WeekCalendar:
         return closes if self.name == "24/7" else closes[self._open(closes, step)]
 
     @staticmethod
-    def _open(closes: pd.DatetimeIndex, step: pd.Timedelta) -> np.ndarray:
+    def _open(closes: pd.DatetimeIndex, step: pd.Timedelta) -> NDArray[Any]:
         if step >= pd.Timedelta(days=1):
             return np.asarray((closes - step).dayofweek < 5)
         # 22:00 UTC is 17:00 New York in winter; an hour either side of it in summer counts as open.
@@ -94,14 +97,14 @@ class ExchangeCalendar:
         return 252 * max(length / timeframe.seconds, 1.0)
 
 
-def _session_grid(opening: pd.Timestamp, close: pd.Timestamp, step: int) -> np.ndarray:
+def _session_grid(opening: pd.Timestamp, close: pd.Timestamp, step: int) -> NDArray[Any]:
     seconds = int((close - opening).total_seconds())
     offsets = np.minimum(np.arange(step, seconds + step, step), seconds)
-    return opening.tz_convert(None).to_datetime64() + offsets.astype("timedelta64[s]")
+    return np.asarray(opening.tz_convert(None).to_datetime64() + offsets.astype("timedelta64[s]"))
 
 
 @lru_cache(maxsize=8)
-def _exchange(code: str):  # type: ignore[no-untyped-def]
+def _exchange(code: str) -> Any:
     import exchange_calendars
 
     try:

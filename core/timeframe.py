@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import ConfigurationError, DataError
 
@@ -37,9 +38,10 @@ class Timeframe:
         return self.seconds < _UNITS["d"]
 
 
-def infer(epoch_seconds: "np.ndarray[Any, Any]") -> Timeframe:
+def infer(epoch_seconds: NDArray[Any]) -> Timeframe:
     """The commonest positive spacing of bar times, shape [n], in any order; DataError below two times."""
-    steps = np.diff(np.unique(np.asarray(epoch_seconds, dtype=np.int64)))
+    times: NDArray[np.int64] = np.unique(np.asarray(epoch_seconds, dtype=np.int64))
+    steps: NDArray[np.int64] = times[1:] - times[:-1]
     if steps.size == 0:
         raise DataError(
             f"{len(epoch_seconds)} bar(s): a timeframe needs two different times; set data.timeframe"

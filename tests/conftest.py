@@ -1,7 +1,6 @@
 """Fixtures shared by every room."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -34,9 +33,8 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the checkout's var/ and mlflow/."""
     for name in [n for n in os.environ if n.startswith("BELLWETHER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BELLWETHER_HOME", str(tmp_path / "home"))
-    yield
