@@ -121,8 +121,8 @@ def verify(directory: Path) -> Manifest:
         actual = sha256_file(directory / name)
         if actual != expected:
             raise ArtifactError(
-                f"{directory / name} has SHA-256 {actual[:12]}…, the manifest says {expected[:12]}…: the file "
-                "was changed after export; restore the bundle from the registry"
+                f"{directory / name} has SHA-256 {actual[:12]}…, the manifest says {expected[:12]}…: "
+                "it was changed after export; restore the bundle from the registry"
             )
     return manifest
 

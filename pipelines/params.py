@@ -1,0 +1,227 @@
+"""The only reader of params.yaml: text → frozen, validated blocks, all faults reported together."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from core.errors import ConfigurationError
+from core.files import canonical_json, sha256_bytes, write_text
+
+PARAMS_FILE = "params.yaml"
+_MISSPELT = {"extra_forbidden", "unexpected_keyword_argument"}
+
+
+class Block(BaseModel):
+    """A block of params.yaml: exact keys, exact types, immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Block):
+    """Which bars to use. `until` is the as-of day: nothing later is read."""
+
+    source: str
+    path: str | None
+    symbol: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}$")
+    timeframe: str = Field(pattern=r"^(auto|[1-9]\d*[smhdw])$")
+    calendar: str
+    start: date | None
+    until: date | None
+    repair: tuple[str, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Data":
+        if self.start and self.until and self.start >= self.until:
+            raise ValueError(f"start {self.start} must be before until {self.until}")
+        if self.source == "csv" and not self.path:
+            raise ValueError("source csv needs path: a CSV or parquet file")
+        return self
+
+
+class Validate(Block):
+    """Limits of the data gate."""
+
+    min_rows: PositiveInt
+    max_quarantined: int = Field(ge=0)
+    max_jump: float = Field(gt=0)
+    stale_bars: int = Field(ge=2)
+
+
+class Features(Block):
+    """Which catalogue of features to build."""
+
+    catalog: Literal["core"]
+
+
+class Labels(Block):
+    """What "up" means; `horizon` is in bars, barriers in units of volatility."""
+
+    kind: Literal["fixed_horizon", "triple_barrier"]
+    horizon: int = Field(ge=1)
+    take_profit: float = Field(gt=0)
+    stop_loss: float = Field(gt=0)
+    volatility_span: int = Field(ge=2)
+
+
+class Splits(Block):
+    """Purged walk-forward, in rows."""
+
+    scheme: Literal["anchored", "rolling"]
+    train_rows: PositiveInt
+    test_rows: PositiveInt
+    max_folds: int = Field(ge=3)
+    embargo: int = Field(ge=0)
+
+
+class Train(Block):
+    """Families to train and their own parameters, passed on to each family."""
+
+    families: tuple[str, ...] = Field(strict=False, min_length=2)
+    seed: int = Field(ge=0)
+    window: int = Field(ge=2)
+    processes: int = Field(ge=1)
+    sample_weights: Literal["uniqueness", "equal"]
+    logistic: dict[str, Any]
+    lightgbm: dict[str, Any]
+    catboost: dict[str, Any]
+    lstm: dict[str, Any]
+
+    def family_params(self, family: str) -> dict[str, Any]:
+        """The parameters of one family; none for a family without a block."""
+        return dict(getattr(self, family, {}))
+
+
+class Ensemble(Block):
+    """How base models are combined and calibrated."""
+
+    shrinkage: float = Field(ge=0)
+    calibration: Literal["sigmoid", "isotonic"]
+
+
+class Backtest(Block):
+    """From probability to position to money; costs in basis points of traded notional."""
+
+    buy: float = Field(gt=0.5, lt=1)
+    strong_buy: float = Field(gt=0.5, lt=1)
+    sell: float = Field(gt=0, lt=0.5)
+    strong_sell: float = Field(gt=0, lt=0.5)
+    allow_short: bool
+    commission_bps: float = Field(ge=0)
+    slippage_bps: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Backtest":
+        if not self.strong_sell < self.sell < self.buy < self.strong_buy:
+            raise ValueError("must hold: strong_sell < sell < buy < strong_buy")
+        return self
+
+
+class Params(Block):
+    """The whole of params.yaml."""
+
+    data: Data
+    validate_: Validate = Field(alias="validate")
+    features: Features
+    labels: Labels
+    splits: Splits
+    train: Train
+    ensemble: Ensemble
+    backtest: Backtest
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the parameters as canonical JSON."""
+        return sha256_bytes(canonical_json(self.model_dump(mode="json", by_alias=True)).encode())
+
+
+def load(path: Path = Path(PARAMS_FILE)) -> Params:
+    """Read and check a parameter file; ConfigurationError lists every fault."""
+    return check(read_tree(path))
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """The raw tree of a parameter file."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path} does not exist: run from the checkout's root") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigurationError(f"{path} holds {type(tree).__name__}: expected a mapping of blocks")
+    return tree
+
+
+def check(tree: Mapping[str, Any]) -> Params:
+    """Validate a tree of parameters."""
+    try:
+        return Params.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigurationError([_fault(dict(item), tree) for item in error.errors()]) from error
+
+
+def _fault(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] in _MISSPELT:
+        return f"{place} is not a parameter{_suggest(place)}"
+    if item["type"] == "missing":
+        return f"{place} is missing: restore it from the version of params.yaml in git"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    shown = "" if isinstance(item["input"], Mapping) else f" = {item['input']!r}"
+    return f"{place}{shown}: {message}"
+
+
+def _suggest(place: str) -> str:
+    close = difflib.get_close_matches(place, list(known_names()), n=1, cutoff=0.6)
+    return f": did you mean {close[0]}?" if close else f"; the blocks are {', '.join(_blocks())}"
+
+
+def _blocks() -> dict[str, Any]:
+    return {info.alias or name: info.annotation for name, info in Params.model_fields.items()}
+
+
+def known_names() -> Iterator[str]:
+    """Every parameter as block.key, in file order."""
+    for name, block in _blocks().items():
+        yield from (f"{name}.{key}" for key in getattr(block, "model_fields", {}))
+
+
+def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+    """Read ["block.key=value", …] with YAML values; ConfigurationError lists every malformed one."""
+    faults, overrides = [], {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or "." not in name:
+            faults.append(f"--set {text}: expected block.key=value, such as labels.horizon=10")
+            continue
+        try:
+            overrides[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            faults.append(f"--set {text}: {value!r} is not a YAML value; quote it")
+    if faults:
+        raise ConfigurationError(faults)
+    return overrides
+
+
+def with_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the tree with dotted names set; names that are not there stay for `check` to refuse."""
+    copy: dict[str, Any] = {k: dict(v) if isinstance(v, dict) else v for k, v in tree.items()}
+    for name, value in overrides.items():
+        node = copy
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            child = node.get(parent)
+            node[parent] = dict(child) if isinstance(child, dict) else {}
+            node = node[parent]
+        node[leaf] = value
+    return copy
+
+
+def write_tree(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a tree of parameters as YAML, in order."""
+    write_text(path, yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True))

@@ -1,0 +1,192 @@
+"""Where a run happens: the checkout itself, or a git worktree of its own over the shared DVC cache.
+
+Runs with overridden parameters and scheduled runs use a worktree, so the user's checkout, its params.yaml
+and its dvc.lock stay clean. Worktrees are a small pool under var/worktrees/, reused so that compiled
+kernels and unchanged files stay warm.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+from core.errors import ConfigurationError, DataError, StageFailed
+from core.files import exclusive_lock, sha256_file, write_text
+from core.settings import Settings, child_environment
+from pipelines.params import PARAMS_FILE, check, read_tree, with_overrides, write_tree
+
+STAGES = ("ingest", "validate", "features", "labels", "train", "evaluate", "export", "gate")
+STORE, REPORTS, INBOX = Path("data/store"), Path("reports"), Path("data/inbox")
+FAULT_FILE = "fault.json"
+_POOL = 4
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How one stage went: "ran", or "unchanged" when DVC had its outputs already."""
+
+    stage: str
+    status: Literal["ran", "unchanged"]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A directory with the project's files in which stages run."""
+
+    root: Path
+    settings: Settings
+
+    @property
+    def store(self) -> Path:
+        """The stages' outputs."""
+        return self.root / STORE
+
+    @property
+    def reports(self) -> Path:
+        """HTML reports and metrics."""
+        return self.root / REPORTS
+
+    def stale(self) -> set[str]:
+        """Stages whose own dependencies, parameters or outputs changed; later stages may follow them."""
+        status = json.loads(self._dvc("status", "--json").stdout or "{}")
+        return {name.rpartition(":")[2] for name in status}
+
+    def repro(self, stage: str) -> StageResult:
+        """Bring one stage up to date; StageFailed carries the stage's own message and exit code."""
+        (self.root / "var").mkdir(exist_ok=True)
+        fault = self._fault_path()
+        fault.unlink(missing_ok=True)
+        begin = perf_counter()
+        done = self._dvc("repro", "--single-item", stage, check=False)
+        if done.returncode:
+            raise self._failure(stage, done)
+        ran = f"Running stage '{stage}'" in done.stdout
+        return StageResult(stage, "ran" if ran else "unchanged", perf_counter() - begin)
+
+    def push(self) -> None:
+        """Send outputs to the configured DVC remote."""
+        self._dvc("push", "--quiet")
+
+    def git(self, *arguments: str) -> str:
+        """Output of a git command here, stripped."""
+        return _git(self.root, *arguments)
+
+    def commit(self) -> str:
+        """The commit of the code here."""
+        return self.git("rev-parse", "HEAD")
+
+    def dirty(self) -> bool:
+        """True when tracked code differs from the commit; parameters and dvc.lock are recorded by themselves."""
+        changed = self.git("status", "--porcelain", "--untracked-files=no").splitlines()
+        return any(line.split()[-1] not in {PARAMS_FILE, "dvc.lock"} for line in changed)
+
+    def lock_hash(self) -> str:
+        """SHA-256 of dvc.lock."""
+        return sha256_file(self.root / "dvc.lock")
+
+    def _fault_path(self) -> Path:
+        return self.root / "var" / FAULT_FILE
+
+    def _failure(self, stage: str, done: "subprocess.CompletedProcess[str]") -> StageFailed:
+        path = self._fault_path()
+        if path.exists():
+            fault = json.loads(path.read_text())
+            return StageFailed(fault["message"], fault["exit_code"])
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        tail = "\n".join(lines[-12:])
+        return StageFailed(f"stage {stage} ended with exit code {done.returncode}; its last lines:\n{tail}")
+
+    def _dvc(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        # A second dvc process in one repository exits at once: wait for our turn instead.
+        with exclusive_lock(self.root / ".dvc" / "tmp" / "bellwether.lock"):
+            done = subprocess.run(
+                [sys.executable, "-m", "dvc", *arguments],
+                cwd=self.root,
+                env=child_environment(BELLWETHER_HOME=str(self.settings.home)),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if check and done.returncode:
+            raise StageFailed(f"dvc {' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
+        return done
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigurationError(f"git {' '.join(arguments)} in {root}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+@contextmanager
+def open_workspace(
+    settings: Settings, overrides: Mapping[str, Any] | None = None, *, isolated: bool = False
+) -> Iterator[Workspace]:
+    """Yield the checkout, or a worktree of its own when parameters are overridden or `isolated` is set.
+
+    Parameters are checked before anything is touched. A worktree holds the checkout's commit and its
+    params.yaml as it stands, with the overrides written into it.
+    """
+    home = settings.home
+    tree = with_overrides(read_tree(home / PARAMS_FILE), overrides or {})
+    check(tree)
+    if not overrides and not isolated:
+        yield Workspace(home, settings)
+        return
+    with _slot(home) as root:
+        _prepare(home, root)
+        write_tree(root / PARAMS_FILE, _adopt_file(tree, home, root))
+        yield Workspace(root, settings)
+
+
+@contextmanager
+def _slot(home: Path) -> Iterator[Path]:
+    pool = home / "var" / "worktrees"
+    for number in range(_POOL):
+        with exclusive_lock(pool / f"{number}.lock", wait=False) as mine:
+            if mine:
+                yield pool / str(number)
+                return
+    raise StageFailed(f"{_POOL} runs are under way in {pool}: wait for one to end")
+
+
+def _prepare(home: Path, root: Path) -> None:
+    commit = _git(home, "rev-parse", "HEAD")
+    if not (root / ".git").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        _git(home, "worktree", "prune")
+        _git(home, "worktree", "add", "--force", "--detach", str(root), commit)
+    _git(root, "checkout", "--force", "--detach", commit)
+    config = f"[cache]\n    dir = {home / '.dvc' / 'cache'}\n[core]\n    remote = local\n"
+    remote = f"['remote \"local\"']\n    url = {home / 'var' / 'dvc-remote'}\n"
+    write_text(root / ".dvc" / "config.local", config + remote)
+
+
+def _adopt_file(tree: dict[str, Any], home: Path, root: Path) -> dict[str, Any]:
+    """Copy the file at data.path into the worktree's inbox, the only place that DVC watches."""
+    inbox = root / INBOX
+    for stray in inbox.iterdir() if inbox.is_dir() else []:
+        if stray.name != "README.md":
+            stray.unlink()
+    if not tree["data"]["path"]:
+        return tree
+    source = home / Path(tree["data"]["path"]).expanduser()
+    if not source.is_file():
+        raise DataError(f"data.path {source} does not exist or is not a file: give a CSV or parquet file")
+    inbox.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, inbox / source.name)
+    return with_overrides(tree, {"data.path": (INBOX / source.name).as_posix()})
+
+
+def absolute_paths(overrides: Mapping[str, Any], cwd: Path) -> dict[str, Any]:
+    """Overrides with data.path made absolute against the directory the user stands in."""
+    path = overrides.get("data.path")
+    return {**overrides, "data.path": str(cwd / Path(path).expanduser())} if path else dict(overrides)
