@@ -1,0 +1,1 @@
+"""Training only: labels, model families, ensemble, calibration, ONNX export and the registry."""

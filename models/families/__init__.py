@@ -1,0 +1,81 @@
+"""The catalogue of model families: one module and one line each, loaded when first used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from models.dataset import Dataset, Rows
+    from models.families.base import FamilyParams, Fitted
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model. Its module offers `fit`, `load` and `Params`."""
+
+    name: str
+    module: str
+    sequence: bool = False
+    """True when it reads a window of rows, False when it reads the last row alone."""
+    cost: float = 1.0
+    """Relative time of a fit; the longest tasks are started first."""
+
+    def fit(self, data: Dataset, rows: Rows, *, seed: int, window: int, params: Mapping[str, Any]) -> Fitted:
+        """Fit on `rows` (ascending indices into `data`) and nothing else, on one thread.
+
+        Early stopping uses a purged inner tail block of `rows`. `window` is the number of bars a
+        sequence model sees; the others ignore it. Same arguments, same fit, bit for bit.
+        DataError: too few rows, one class only; ConfigurationError: an unknown or mistyped parameter.
+        """
+        module = self._load_module()
+        fitted = module.fit(data, rows, seed=seed, window=window, params=self.read_params(params))
+        return cast("Fitted", fitted)
+
+    def load(self, directory: Path) -> Fitted:
+        """What `Fitted.save` wrote to `directory`; ArtifactError when it is not readable."""
+        return cast("Fitted", self._load_module().load(directory))
+
+    def read_params(self, params: Mapping[str, Any]) -> FamilyParams:
+        """Defaults filled in; ConfigurationError listing every parameter unknown or out of range."""
+        from models.families.base import read_params
+
+        kind: type[FamilyParams] = self._load_module().Params
+        return read_params(self.name, kind, params)
+
+    def _load_module(self) -> Any:
+        return import_module(self.module)
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("base_rate", "models.families.base_rate", cost=0.01),
+        Family("logistic", "models.families.logistic", cost=0.1),
+        Family("lightgbm", "models.families.lightgbm", cost=1.0),
+        Family("catboost", "models.families.catboost", cost=2.0),
+        Family("lstm", "models.families.lstm", sequence=True, cost=10.0),
+    )
+}
+
+
+def get_family(name: str) -> Family:
+    """A family by name; ConfigurationError listing the known ones."""
+    return get_families([name])[0]
+
+
+def get_families(names: Iterable[str]) -> list[Family]:
+    """Families by name, in the order asked for; all unknown names are reported together."""
+    names = list(names)
+    unknown = [name for name in names if name not in FAMILIES]
+    if unknown:
+        raise ConfigurationError(
+            [f"model family {name!r} is unknown: choose from {', '.join(FAMILIES)}" for name in unknown]
+        )
+    return [FAMILIES[name] for name in names]

@@ -1,0 +1,126 @@
+"""CatBoost: gradient-boosted symmetric trees."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from catboost import CatBoostClassifier, CatboostError, Pool
+from pydantic import Field
+
+from core.errors import ArtifactError, DataError
+from core.files import write_text
+from models.families.base import FamilyParams, class_balance, inner_split, read_bytes
+
+if TYPE_CHECKING:
+    from models.dataset import Dataset, Features, Floats, Rows
+
+
+class Params(FamilyParams):
+    """Parameters of CatBoost; the names are the library's where it has one."""
+
+    learning_rate: float = Field(0.03, gt=0, le=1, description="shrinkage of each tree")
+    depth: int = Field(3, ge=1, le=10, description="levels per tree")
+    l2_leaf_reg: float = Field(30.0, ge=0, description="ridge on leaf values, in rows")
+    rsm: float = Field(0.3, gt=0, le=1, description="share of features each level may use")
+    subsample: float = Field(0.6, gt=0, le=1, description="share of rows each tree may use")
+    border_count: int = Field(63, ge=1, le=254, description="split candidates per feature")
+    max_rounds: int = Field(200, ge=1, description="trees, at most")
+    patience: int = Field(30, ge=1, description="rounds without a better inner log-loss before stopping")
+    inner_share: float = Field(0.2, gt=0, lt=1, description="share of training rows in the inner tail block")
+
+
+@dataclass(frozen=True)
+class CatBoost:
+    """P(up) of symmetric trees plus a bias; a missing value counts as smaller than any other."""
+
+    model: CatBoostClassifier
+
+    def predict(self, x: Features, rows: Rows) -> Floats:
+        """P(up) float64 [k]."""
+        if len(rows) == 0:
+            return np.empty(0)
+        probabilities = self.model.predict_proba(Pool(x[rows]), thread_count=1)
+        return np.asarray(probabilities[:, 1], dtype=np.float64)
+
+    def importance(self) -> Floats:
+        """Change of the prediction per feature [F], in percent of the whole."""
+        importance = self.model.get_feature_importance(type="PredictionValuesChange", thread_count=1)
+        return np.asarray(importance, dtype=np.float64)
+
+    def save(self, directory: Path) -> None:
+        """Write CatBoost's own JSON, `model.json`."""
+        write_text(directory / "model.json", _to_json(self.model))
+
+
+def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> CatBoost:
+    """Find the number of trees on the inner block, then grow that many on all `rows`."""
+    _check_varies(data, rows)
+    fitting, tail = inner_split(data, rows, params.inner_share)
+    searched = _classifier(seed, params, params.max_rounds)
+    inner, _ = _pool(data, tail, params)
+    train, _ = _pool(data, fitting, params)
+    searched.fit(train, eval_set=inner, early_stopping_rounds=params.patience, verbose=False)
+    model = _classifier(seed, params, searched.get_best_iteration() + 1)
+    everything, offset = _pool(data, rows, params)
+    model.fit(everything, verbose=False)
+    scale, bias = model.get_scale_and_bias()
+    model.set_scale_and_bias(scale, bias + offset)
+    return CatBoost(_from_json(_to_json(model)))
+
+
+def load(directory: Path) -> CatBoost:
+    """The inverse of `CatBoost.save`."""
+    return CatBoost(_from_json(read_bytes(directory / "model.json").decode()))
+
+
+def _pool(data: Dataset, rows: Rows, params: Params) -> tuple[Pool, float]:
+    w, offset = class_balance(data.y[rows], data.w[rows], params.class_weight)
+    return Pool(np.ascontiguousarray(data.x[rows]), data.y[rows].astype(np.int32), weight=w), offset
+
+
+def _classifier(seed: int, params: Params, rounds: int) -> CatBoostClassifier:
+    own = params.model_dump(exclude={"class_weight", "max_rounds", "patience", "inner_share"})
+    return CatBoostClassifier(
+        **own,
+        iterations=rounds,
+        loss_function="Logloss",
+        boosting_type="Plain",
+        bootstrap_type="Bernoulli",
+        boost_from_average=True,
+        random_seed=seed,
+        thread_count=1,
+        allow_writing_files=False,
+        logging_level="Silent",
+    )
+
+
+def _check_varies(data: Dataset, rows: Rows) -> None:
+    x = data.x[rows]
+    if not (x[1:] != x[:-1]).any():
+        raise DataError(f"every feature is constant over {len(rows)} training rows: mend the features")
+
+
+def _to_json(model: CatBoostClassifier) -> str:
+    """The model alone: the library also stores a time stamp and a random identifier."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.json"
+        model.save_model(str(path), format="json")
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    stored.pop("model_info", None)
+    return json.dumps(stored, sort_keys=True) + "\n"
+
+
+def _from_json(text: str) -> CatBoostClassifier:
+    """A model read from JSON is the one that will be served: predict with it from the start."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.json"
+        path.write_text(text, encoding="utf-8")
+        try:
+            return CatBoostClassifier().load_model(str(path), format="json")
+        except CatboostError as fault:
+            raise ArtifactError(f"CatBoost model is unreadable ({fault}): train again") from fault
