@@ -86,9 +86,10 @@ def pbo(returns: Matrix, blocks: int = 16) -> Pbo:
     returns: [T, N] per-period returns of N strategies over the same T rows, finite.
     blocks: S, even; the rows are cut into S runs and every choice of S/2 of them is one sample.
 
-    Ties: of strategies equally good in sample the last listed is taken, those that score the same out of
-    sample share the mean of their ranks, and a logit of 0 counts as overfit. A strategy that never moves scores 0. One estimate is noisy (standard deviation
-    .185 on pure noise): report it, never gate on it alone. Bailey, Borwein, López de Prado & Zhu 2015.
+    Ties: of strategies equally good in sample the last listed is taken; out of sample it takes the best of
+    the ranks it shares; a logit of 0 counts as overfit. A strategy that never moves scores 0. One estimate
+    is noisy (standard deviation .185 on pure noise): report it, never gate on it alone.
+    Bailey, Borwein, López de Prado & Zhu 2015.
     """
     returns = np.asarray(returns, dtype=np.float64)
     _check_matrix(returns, blocks)
@@ -167,8 +168,7 @@ def _logits(inside: Matrix, outside: Matrix) -> Matrix:
     ties = inside >= inside.max(axis=1, keepdims=True) - _TIE
     best = count - 1 - ties[:, ::-1].argmax(axis=1)
     score = outside[np.arange(len(outside)), best][:, None]
-    below = (outside < score - _TIE).sum(axis=1)
-    rank = (below + (outside <= score + _TIE).sum(axis=1) + 1) / 2
+    rank = (outside <= score + _TIE).sum(axis=1)
     relative = rank / (count + 1)
     logits: Matrix = np.log(relative / (1 - relative))
     return logits
