@@ -83,7 +83,7 @@ class Workspace:
         return self.git("rev-parse", "HEAD")
 
     def dirty(self) -> bool:
-        """True when tracked code differs from the commit; parameters and dvc.lock are recorded by themselves."""
+        """True when tracked code differs from the commit; parameters and dvc.lock are recorded apart."""
         changed = self.git("status", "--porcelain", "--untracked-files=no").splitlines()
         return any(line.split()[-1] not in {PARAMS_FILE, "dvc.lock"} for line in changed)
 

@@ -1,0 +1,180 @@
+"""The `bellwether` command. Every verb imports what it needs when it runs, so `--help` stays fast."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from core.errors import BellwetherError, ConfigurationError
+
+app = typer.Typer(
+    name="bellwether",
+    help="Market bars into signals one can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by a gate.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="BLOCK.KEY=VALUE", help="Override a parameter for this run; repeatable."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Registry name such as sp500-1d; default: the only one there is."),
+]
+Day = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="A day, UTC.")]
+
+
+@app.command()
+def run(
+    set_: Set = None,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="Run in a worktree even without overrides.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Run the main job: every stage, the gate, registration, reports."""
+    from cli import run as verb
+
+    verb.run(set_ or [], isolated=isolated, as_json=json)
+
+
+@app.command()
+def serve(
+    model: Model = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Serve this bundle directory, not the registry's champion.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind; default loopback.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default 8080.")] = None,
+) -> None:
+    """Serve the champion over HTTP until interrupted."""
+    from cli import serve as verb
+
+    verb.serve(model, bundle, host, port)
+
+
+@app.command()
+def up() -> None:
+    """Start Prefect server and worker, MLflow UI and the service on loopback; ctrl-C ends all."""
+    from cli import stack as verb
+
+    verb.up()
+
+
+@app.command()
+def replay(
+    from_: Annotated[str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="First day, UTC.")] = None,
+    until: Day = None,
+    model: Model = None,
+    url: Annotated[
+        str | None, typer.Option(help="A running service; default: the one on the configured port.")
+    ] = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Feed stored bars to the service as if they were live."""
+    from cli import replay as verb
+
+    verb.replay(from_, until, model, url, set_ or [], as_json=json)
+
+
+@app.command()
+def drift(
+    model: Model = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="First day of the window.")
+    ] = None,
+    until: Day = None,
+    last: Annotated[int | None, typer.Option(min=2, help="Only the last N logged bars.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare the logged predictions with the training reference; write HTML and JSON."""
+    from cli import drift as verb
+
+    verb.drift(model, from_, until, last, as_json=json)
+
+
+@app.command()
+def backtest(json: Json = False) -> None:
+    """Show the out-of-sample backtest of every model of the last run, net of costs."""
+    from cli import backtest as verb
+
+    verb.backtest(as_json=json)
+
+
+@app.command()
+def models(model: Model = None, json: Json = False) -> None:
+    """List registered versions with their evidence."""
+    from cli import registry as verb
+
+    verb.models(model, as_json=json)
+
+
+@app.command()
+def promote(
+    version: Annotated[str | None, typer.Argument(help="Version; default: the challenger.")] = None,
+    model: Model = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overrule the gate; recorded with your user name.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Make a version the champion, if the gate agrees (exit 3 when it does not)."""
+    from cli import registry as verb
+
+    verb.promote(version, model, force=force, as_json=json)
+
+
+@app.command()
+def rollback(model: Model = None, json: Json = False) -> None:
+    """Give the champion's alias back to the version that held it before."""
+    from cli import registry as verb
+
+    verb.rollback(model, as_json=json)
+
+
+@app.command()
+def features(
+    search: Annotated[str | None, typer.Argument(help="Only names or formulas that contain this.")] = None,
+    json: Json = False,
+) -> None:
+    """List the feature catalogue: name, formula, group, range, warm-up."""
+    from cli import features as verb
+
+    verb.features(search, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check the installation and the stores, and say how to mend what is wrong."""
+    from cli import health as verb
+
+    verb.doctor(as_json=json)
+
+
+def main() -> None:
+    """Entry point: one message per failure, the documented exit code, never a traceback."""
+    try:
+        app()
+    except ConfigurationError as error:
+        _fail("configuration", "\n  ".join(["", *error.faults]) if len(error.faults) > 1 else str(error))
+        sys.exit(error.exit_code)
+    except BellwetherError as error:
+        _fail("refused" if error.exit_code == 3 else "error", str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", "what was finished is kept; run the command again to go on")
+        sys.exit(130)
+
+
+def _fail(kind: str, message: str) -> None:
+    print(f"bellwether: {kind}: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
