@@ -1,0 +1,95 @@
+"""A small builder of ONNX graphs: names count up, so equal calls give equal bytes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from core.errors import ArtifactError
+
+OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
+FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
+Shape = Sequence[int | str]
+
+
+class Graph:
+    """Nodes and constants in the order they are added; every method returns the name of what it made."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._nodes: list[Any] = []
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], Any] = {}
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes the graph has."""
+        return len(self._nodes)
+
+    def input(self, name: str, kind: int, shape: Shape) -> str:
+        """Declare an input; a string in `shape` is a free dimension."""
+        self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        return name
+
+    def output(self, source: str, name: str, kind: int, shape: Shape) -> None:
+        """Declare `source` as the output `name`."""
+        self._nodes.append(helper.make_node("Identity", [source], [name], name=name))
+        self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+
+    def node(
+        self, op: str, inputs: Sequence[str], outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> str:
+        """Append an operator; returns its first output's name (the others end in _1, _2, …)."""
+        name = f"{op.lower()}_{len(self._nodes)}"
+        names = [name, *(f"{name}_{k}" for k in range(1, outputs))]
+        made = helper.make_node(op, list(inputs), names, name=name, domain=domain, **attributes)
+        made.attribute.sort(key=lambda attribute: attribute.name)
+        self._nodes.append(made)
+        return name
+
+    def const(self, value: Any, dtype: Any = np.float64) -> str:
+        """A constant; equal values share one initializer."""
+        array = np.ascontiguousarray(value, dtype=dtype).reshape(np.shape(value))
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = numpy_helper.from_array(array, f"const_{len(self._constants)}")
+        return str(self._constants[key].name)
+
+    def indices(self, *values: int) -> str:
+        """A constant int64 vector: axes, shapes, positions."""
+        return self.const(values, np.int64)
+
+    def scale(self, x: str, mean: Any, scale: Any) -> str:
+        """(x - mean) / scale over the last axis, then missing -> 0; double."""
+        centred = self.node("Sub", [x, self.const(mean)])
+        scaled = self.node("Div", [centred, self.const(scale)])
+        missing = self.node("IsNaN", [scaled])
+        return self.node("Where", [missing, self.const(0.0), scaled])
+
+    @staticmethod
+    def tensor(array: NDArray[Any]) -> Any:
+        """A tensor for use as a node's attribute."""
+        return numpy_helper.from_array(array)
+
+    def to_bytes(self) -> bytes:
+        """The checked model, serialised; the same calls give the same bytes in any process."""
+        graph = helper.make_graph(
+            self._nodes, self.name, self._inputs, self._outputs, list(self._constants.values())
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="bellwether",
+        )
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ArtifactError(
+                f"the exported graph is not valid ONNX ({error}): the exporter is at fault"
+            ) from error
+        return bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,56 @@
+"""Running an exported graph outside the service: for parity and golden cases."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from core.errors import ArtifactError
+from models.onnx_export import INPUT, OUTPUTS
+
+_FAULTS = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NotImplemented,
+    state.RuntimeException,
+)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """probability [N], base [N, M], confidence [N]; float64."""
+
+    probability: NDArray[np.float64]
+    base: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+
+class Runner:
+    """An exported graph on one thread; ArtifactError when the bytes are not a model or do not fit the rows."""
+
+    def __init__(self, model: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except _FAULTS as error:
+            raise _unusable(error) from error
+
+    def __call__(self, windows: NDArray[np.float32]) -> Outputs:
+        """Outputs for windows float32 [N, T, F]."""
+        try:
+            results = self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(windows)})
+        except _FAULTS as error:
+            raise _unusable(error) from error
+        return Outputs(*results)
+
+
+def _unusable(error: Any) -> ArtifactError:
+    reason = " ".join(str(error).split())
+    return ArtifactError(f"the ONNX graph cannot be run: {reason}; export it again")
