@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from core.errors import ArtifactError, ConfigurationError, DataError
-from models.logits import Floats, penalised_fit, sigmoid
+from models.logits import Floats, penalised_fit, prior_precisions, sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,42 +55,29 @@ class Calibrator:
             raise ArtifactError(f"calibrator: unreadable ({fault!r}); fit it again") from fault
 
 
-def fit_calibrator(
-    kind: Kind,
-    z: Floats,
-    y: Floats,
-    w: Floats,
-    *,
-    slope_strength: float = 10.0,
-    offset_strength: float = 250.0,
-) -> Calibrator:
+def fit_calibrator(kind: Kind, z: Floats, y: Floats, w: Floats, *, shrinkage: float = 1.0) -> Calibrator:
     """Fit on the log-odds `z`, outcomes `y` (0 or 1) and weights `w` of one block, each [n].
 
-    `z` must be out-of-sample and later than everything that produced it, or calibration flatters.
-    A block is a few hundred rows of faint signal, where unshrunken Platt scaling costs more
-    log-loss (about one nat per row count) than it wins; so the slope is pulled to 1 by
-    `slope_strength` and the offset to 0 by `offset_strength` (both in units of the log-loss
-    Hessian: 4 times as many even-odds rows pull equally hard the other way).
+    `z` must be out of sample, and later than everything that produced it, or calibration flatters.
+    One block is a few hundred rows of faint signal, on which plain Platt scaling costs more log-loss
+    than it wins. So `sigmoid` is pulled to the identity as the stack is to its prior, `shrinkage` times
+    as hard; `isotonic` ignores `shrinkage` and wants some thousand rows.
     """
+    if kind not in ("sigmoid", "isotonic"):
+        raise ConfigurationError(f"ensemble.calibration = {kind!r}: must be sigmoid or isotonic")
     if len(z) == 0:
         raise DataError("calibration: 0 rows, at least 1 is needed; lengthen the test blocks")
-    if kind == "sigmoid":
-        return _fit_sigmoid(z, y, w, slope_strength, offset_strength)
-    if kind == "isotonic":
-        return _fit_isotonic(z, y, w)
-    raise ConfigurationError([f"calibration {kind!r}: must be 'sigmoid' or 'isotonic'"])
+    return _fit_sigmoid(z, y, w, shrinkage) if kind == "sigmoid" else _fit_isotonic(z, y, w)
 
 
-def _fit_sigmoid(
-    z: Floats, y: Floats, w: Floats, slope_strength: float, offset_strength: float
-) -> Calibrator:
+def _fit_sigmoid(z: Floats, y: Floats, w: Floats, shrinkage: float) -> Calibrator:
     a, b = penalised_fit(
         np.column_stack([z, np.ones_like(z)]),
         y,
         w,
         offset=np.zeros_like(z),
         centre=np.array([1.0, 0.0]),
-        penalty=np.array([slope_strength, offset_strength]),
+        penalty=prior_precisions(shrinkage, 1),
     )
     # A falling map would turn every signal round on the evidence of one block.
     return Calibrator("sigmoid", a=max(float(a), 0.0), b=float(b))

@@ -50,9 +50,15 @@ class Dataset:
         self._check_values()
 
     def _check_values(self) -> None:
-        _refuse(np.isinf(self.x).any(axis=1), "an infinite feature", "mend the feature's definition")
+        _refuse(
+            np.asarray(np.isinf(self.x).any(axis=1)), "an infinite feature", "mend the feature's definition"
+        )
         _refuse(~np.isin(self.y, (0.0, 1.0)), "a label that is not 0 or 1", "drop unlabelled rows")
-        _refuse(~(np.isfinite(self.w) & (self.w >= 0.0)), "a weight that is not >= 0", "mend the weights")
+        _refuse(
+            ~((self.w >= 0.0) & (self.w < np.inf)),
+            "a weight that is not >= 0",
+            "mend the weights",
+        )
         _refuse(self.t1 <= self.times, "a label that ends at or before its bar", "mend t1")
         _refuse(np.diff(self.times, prepend=self.times[:1] - 1) <= 0, "time going back", "sort the bars")
 

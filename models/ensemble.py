@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from core.errors import ArtifactError
-from models.logits import Floats, logit, penalised_fit, sigmoid
+from core.files import read_json, write_json
+from models.calibration import Calibrator
+from models.families import get_family
+from models.logits import Floats, logit, penalised_fit, prior_precisions, sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from models.dataset import Features, Rows
+    from models.families.base import Fitted
 
 REFERENCE = "base_rate"
 """The family that knows nothing: the stack shrinks toward it and confidence leaves it out."""
@@ -57,18 +64,16 @@ def fit_stack(
     y: Floats,
     w: Floats,
     *,
-    strength: float = 10.0,
+    shrinkage: float = 1.0,
     prior_weight: float = 0.5,
-    intercept_strength: float = 250.0,
 ) -> Stack:
     """Fit on out-of-fold base probabilities [n, M], outcomes `y` (0 or 1) and weights `w`, [n].
 
     `base` must be out of fold: in-sample probabilities make the stack trust whoever overfits most.
-    Each model's weight acts on how far its log-odds depart from those of the base rate, and is
-    pulled to `prior_weight` / models by `strength` (a prior of standard deviation
-    1 / sqrt(strength)): `prior_weight` 0 is the base rate, 1 the plain average of the models.
-    Without a base-rate column the reference is the rate of `y`. `intercept_strength` pulls the
-    intercept to the reference; a positive strength keeps the fit finite for few rows or one class.
+    Each model's weight acts on how far its log-odds depart from those of the base rate, and is pulled
+    to `prior_weight` / models: 0 is the base rate, 1 the plain average of the models. `shrinkage` is how
+    hard: 1 takes PRIOR_SPREAD and PRIOR_DRIFT as they are, 4 halves both. Without a base-rate column
+    the reference is the rate of `y`. Finite for few rows, one class or none.
     """
     z = logit(base)
     reference = _reference(names, z, y, w)
@@ -80,7 +85,7 @@ def fit_stack(
         w,
         offset=reference,
         centre=np.append(np.full(len(models), prior_weight / max(len(models), 1)), 0.0),
-        penalty=np.append(np.full(len(models), strength), intercept_strength),
+        penalty=prior_precisions(shrinkage, len(models)),
     )
     return _as_plain_stack(tuple(names), models, fitted, reference)
 
@@ -116,3 +121,61 @@ def confidence(probability: Floats, base: Floats, names: Sequence[str]) -> Float
     return np.asarray(
         np.clip(np.abs(2.0 * probability - 1.0) * (1.0 - 2.0 * spread), 0.0, 1.0), dtype=np.float64
     )
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Rows [k] of an ensemble: base probabilities [k, M], calibrated probability, confidence."""
+
+    base: Floats
+    probability: Floats
+    confidence: Floats
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Base models in the order of the stack's columns, the stack, the calibrator."""
+
+    bases: dict[str, Fitted]
+    stack: Stack
+    calibrator: Calibrator
+    feature_names: tuple[str, ...]
+    window: int
+
+    def predict(self, x: Features, rows: Rows) -> Predictions:
+        """Predictions at `rows` [k] of `x` float32 [n, F]."""
+        base = np.column_stack([fitted.predict(x, rows) for fitted in self.bases.values()])
+        return combine(self.stack, self.calibrator, base)
+
+    def importance(self) -> dict[str, Floats]:
+        """Feature importance [F] of each family that has one, in that family's own measure."""
+        measured = {name: fitted.importance() for name, fitted in self.bases.items()}
+        return {name: values for name, values in measured.items() if values is not None}
+
+    def save(self, directory: Path) -> None:
+        """Write `ensemble.json` and a folder of native files per family; equal ensembles, equal bytes."""
+        for name, fitted in self.bases.items():
+            (directory / name).mkdir(parents=True, exist_ok=True)
+            fitted.save(directory / name)
+        own = {
+            "stack": self.stack.to_json(),
+            "calibrator": self.calibrator.to_json(),
+            "feature_names": list(self.feature_names),
+            "window": self.window,
+        }
+        write_json(directory / "ensemble.json", own)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The inverse of `save`; ArtifactError when a file is missing or unreadable."""
+        own = read_json(directory / "ensemble.json")
+        stack = Stack.from_json(own["stack"])
+        bases = {name: get_family(name).load(directory / name) for name in stack.names}
+        calibrator = Calibrator.from_json(own["calibrator"])
+        return cls(bases, stack, calibrator, tuple(own["feature_names"]), int(own["window"]))
+
+
+def combine(stack: Stack, calibrator: Calibrator, base: Floats) -> Predictions:
+    """Stack, calibrate and rate base probabilities [k, M]."""
+    probability = calibrator.predict(stack.logit(base))
+    return Predictions(base, probability, confidence(probability, base, stack.names))

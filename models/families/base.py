@@ -59,7 +59,7 @@ def read_params(family: str, kind: type[_P], given: Mapping[str, Any]) -> _P:
         known = ", ".join(kind.model_fields)
         raise ConfigurationError(
             [
-                f"{family}.{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']} (known: {known})"
+                f"train.{family}.{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']} (known: {known})"
                 for e in error.errors()
             ]
         ) from error
@@ -98,11 +98,12 @@ def inner_split(data: Dataset, rows: Rows, share: float) -> tuple[Rows, Rows]:
     """Split `rows` (ascending) into fitting rows and the tail block that stops the fitting early.
 
     The tail is the last `share` of the rows; a fitting row whose label reaches into it is purged, so
-    the two blocks share no bar. DataError when either has fewer than 20 rows or one class only.
+    the spans [t, t1) of the two blocks are disjoint. DataError when either has
+    fewer than 20 rows or one class only.
     """
     cut = len(rows) - max(1, round(share * len(rows)))
     tail = rows[cut:]
-    fitting = rows[:cut][data.t1[rows[:cut]] < data.times[tail[0]]]
+    fitting = rows[:cut][data.t1[rows[:cut]] <= data.times[tail[0]]]
     for name, block in (("fitting", fitting), ("early-stopping", tail)):
         if len(block) < 20:
             raise DataError(

@@ -61,11 +61,12 @@ def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) ->
     """Find the number of trees on the inner block, then grow that many on all `rows`."""
     _check_varies(data, rows)
     fitting, tail = inner_split(data, rows, params.inner_share)
-    searched = _classifier(seed, params, params.max_rounds)
+    mean_weight = float(np.mean(data.w[rows]))
+    searched = _classifier(seed, params, params.max_rounds, mean_weight)
     inner, _ = _pool(data, tail, params)
     train, _ = _pool(data, fitting, params)
     searched.fit(train, eval_set=inner, early_stopping_rounds=params.patience, verbose=False)
-    model = _classifier(seed, params, searched.get_best_iteration() + 1)
+    model = _classifier(seed, params, searched.get_best_iteration() + 1, mean_weight)
     everything, offset = _pool(data, rows, params)
     model.fit(everything, verbose=False)
     scale, bias = model.get_scale_and_bias()
@@ -83,10 +84,12 @@ def _pool(data: Dataset, rows: Rows, params: Params) -> tuple[Pool, float]:
     return Pool(np.ascontiguousarray(data.x[rows]), data.y[rows].astype(np.int32), weight=w), offset
 
 
-def _classifier(seed: int, params: Params, rounds: int) -> CatBoostClassifier:
-    own = params.model_dump(exclude={"class_weight", "max_rounds", "patience", "inner_share"})
+def _classifier(seed: int, params: Params, rounds: int, mean_weight: float) -> CatBoostClassifier:
+    own = params.model_dump(exclude={"class_weight", "l2_leaf_reg", "max_rounds", "patience", "inner_share"})
     return CatBoostClassifier(
         **own,
+        # The library multiplies by the mean weight, which would undo that weights count as rows.
+        l2_leaf_reg=params.l2_leaf_reg / mean_weight,
         iterations=rounds,
         loss_function="Logloss",
         boosting_type="Plain",

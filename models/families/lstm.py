@@ -163,7 +163,7 @@ def _epoch(
         logits = module(views[rows])
         losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets[rows], reduction="none")
         optimiser.zero_grad()
-        (weights[rows] * losses).mean().backward()
+        (weights[rows] * losses).mean().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
 
