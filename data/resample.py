@@ -1,0 +1,44 @@
+"""Longer bars from shorter ones, without looking ahead."""
+
+import numpy as np
+import pandas as pd
+
+from core.bars import check_bars
+from core.errors import DataError
+from core.timeframe import Timeframe, infer
+
+_SECOND = 1_000_000_000
+_WEEK = 604800
+# 1970-01-01 was a Thursday: weeks end at Monday 00:00 UTC, four days after the epoch.
+_MONDAY = 4 * 86400
+
+
+def resample(bars: pd.DataFrame, to: Timeframe, source: Timeframe | None = None) -> pd.DataFrame:
+    """Bars of timeframe `to`, stamped at their close, from canonical bars of a shorter timeframe.
+
+    Buckets are (close - to, close], aligned to the UTC epoch (weeks to Monday 00:00 UTC). Closed buckets
+    only: the last one is left out until a bar at or after its close exists, the first one when the data
+    begin inside it. Buckets without any bar do not appear. Open is the first, close the last, high and low
+    the extremes, volume the sum. `source` is inferred from the spacing when not given. DataError unless `to`
+    is a whole multiple of it.
+    """
+    check_bars(bars)
+    epoch = pd.DatetimeIndex(bars.index).as_unit("ns").asi8
+    base = source or infer(epoch // _SECOND)
+    if to.seconds % base.seconds:
+        raise DataError(f"{base} bars cannot form {to} bars: choose a whole multiple of {base}")
+    if to == base or bars.empty:
+        return bars.copy()
+    step = to.seconds * _SECOND
+    shift = (_MONDAY if to.seconds % _WEEK == 0 else 0) * _SECOND
+    closes = -((shift - epoch) // step) * step + shift
+    whole = closes <= epoch[-1]
+    if epoch[0] - base.seconds * _SECOND > closes[0] - step:
+        whole &= closes != closes[0]
+    return _aggregate(bars[whole], closes[whole])
+
+
+def _aggregate(bars: pd.DataFrame, closes: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pd.DataFrame:
+    stamps = pd.DatetimeIndex(closes, tz="UTC", name="timestamp")
+    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+    return bars.groupby(stamps).agg(how).astype("float64")
