@@ -1,0 +1,127 @@
+"""A bundle as bytes in memory, read once and checked, so that what was hashed is what is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from core.bundle import GOLDEN, HASHED, MANIFEST, MODEL, REGISTRATION, STATE, Manifest, Registration
+from core.bundle import SCHEMA_VERSION
+from core.errors import ArtifactError
+from core.files import replace_directory, sha256_bytes
+
+UNREGISTERED = "unregistered"
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """Inputs [N, T, F] with their expected outputs; null is a missing feature."""
+
+    inputs: list[list[list[float | None]]]
+    probability: list[float]
+    base_probabilities: list[list[float]]
+    confidence: list[float]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A verified bundle: `files` maps name → bytes, every hashed file matching the manifest."""
+
+    manifest: Manifest
+    registration: Registration | None
+    version: str
+    files: dict[str, bytes]
+
+    @property
+    def model(self) -> bytes:
+        return self.files[MODEL]
+
+    @property
+    def state(self) -> bytes:
+        return self.files[STATE]
+
+    @property
+    def golden(self) -> Golden:
+        return cast(Golden, _decode(self.files[GOLDEN], Golden, GOLDEN))
+
+    @property
+    def tradable(self) -> bool:
+        """True when neither the export nor the registry objected."""
+        return self.manifest.tradable and (self.registration is None or self.registration.tradable)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it may not trade; empty when it may."""
+        if self.tradable:
+            return []
+        registered = self.registration.reasons if self.registration else []
+        found = list(dict.fromkeys([*self.manifest.reasons, *registered]))
+        return found or ["the gate has not approved this model for trading"]
+
+
+def read_artefact(directory: Path, *, version: str | None = None, manifest_hash: str | None = None) -> Artefact:
+    """Read a bundle and check every hash.
+
+    `version` overrides the registered one; `manifest_hash` is what the registry says manifest.json must
+    hash to, when it says so. ArtifactError names the file that is missing or differs.
+    """
+    raw = _read(directory / MANIFEST)
+    if manifest_hash is not None and sha256_bytes(raw) != manifest_hash:
+        raise _differs(directory / MANIFEST, raw, manifest_hash)
+    manifest = cast(Manifest, _decode(raw, Manifest, str(directory / MANIFEST)))
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ArtifactError(
+            f"{directory / MANIFEST} has schema version {manifest.schema_version}, this program reads "
+            f"{SCHEMA_VERSION}: export the model again"
+        )
+    missing = sorted(set(HASHED) - set(manifest.files))
+    if missing:
+        raise ArtifactError(f"{directory / MANIFEST} lists no hash for {', '.join(missing)}: export it again")
+    files = {name: _checked(directory / name, expected) for name, expected in manifest.files.items()}
+    registration = _registration(directory)
+    registered = registration.version if registration else UNREGISTERED
+    extra = {REGISTRATION: _read(directory / REGISTRATION)} if registration else {}
+    return Artefact(manifest, registration, version or registered, {**files, MANIFEST: raw, **extra})
+
+
+def save_artefact(artefact: Artefact, directory: Path) -> None:
+    """Write a bundle's bytes as the directory's whole content, in one step."""
+    with replace_directory(directory) as fresh:
+        for name, data in artefact.files.items():
+            (fresh / name).write_bytes(data)
+
+
+def _registration(directory: Path) -> Registration | None:
+    path = directory / REGISTRATION
+    if not path.exists():
+        return None
+    return cast(Registration, _decode(_read(path), Registration, str(path)))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): the bundle is incomplete") from error
+
+
+def _checked(path: Path, expected: str) -> bytes:
+    data = _read(path)
+    if sha256_bytes(data) != expected:
+        raise _differs(path, data, expected)
+    return data
+
+
+def _differs(path: Path, data: bytes, expected: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path} has SHA-256 {sha256_bytes(data)[:12]}…, recorded is {expected[:12]}…: the file was changed "
+        "after export; restore the bundle from the registry"
+    )
+
+
+def _decode(data: bytes, kind: Any, name: str) -> object:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError(f"{name} is not a valid {kind.__name__} ({error}): export the bundle again") from error

@@ -1,0 +1,185 @@
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import ArtifactError, ServiceError
+from monitoring.prediction_log import Prediction, PredictionLog, feature_columns, read
+
+NAMES = ["rsi_14", "ret_1", "gap"]
+START = 1_183_000_000.0
+DAY = 86_400.0
+
+
+def _prediction(i: int, names: list[str] = NAMES, version: str = "1") -> Prediction:
+    vector = np.arange(len(names)) + i + 0.1
+    vector[-1] = np.nan
+    return Prediction(
+        symbol="sp500",
+        bar_time=START + i * DAY,
+        logged_at=START + i * DAY + 1.5,
+        model="sp500-1d",
+        model_version=version,
+        data_hash="abc",
+        probability=0.5 + i / 1e6,
+        confidence=0.1,
+        side="hold",
+        base_probabilities={"logistic": 0.4, "lstm": 0.6},
+        features=vector.tobytes(),
+        open=1.0,
+        high=2.0,
+        low=0.5,
+        close=1.5,
+        volume=1e6,
+        latency_ms=0.3,
+    )
+
+
+def _fill(directory: Path, count: int, **options: float) -> PredictionLog:
+    log = PredictionLog(directory, NAMES, **options)  # type: ignore[arg-type]
+    for i in range(count):
+        log.append(_prediction(i))
+    return log
+
+
+def test_rows_come_back_from_journal_and_segments_alike(tmp_path: Path) -> None:
+    log = _fill(tmp_path, 25, segment_rows=10, sync_seconds=0.01)
+    live = read(tmp_path)
+    log.close()
+    closed = read(tmp_path)
+    assert str(live.to_pylist()) == str(closed.to_pylist())
+    assert closed.num_rows == 25
+    assert not list(tmp_path.glob("*.wal"))
+    row = closed.to_pylist()[7]
+    assert row["bar_time"] == datetime.fromtimestamp(START + 7 * DAY, UTC)
+    assert row["base_probabilities"] == [("logistic", 0.4), ("lstm", 0.6)]
+    assert row["features"][:2] == [7.1, 8.1]
+
+
+def test_reading_selects_by_time_symbol_and_version(tmp_path: Path) -> None:
+    _fill(tmp_path, 10).close()
+    begin, end = (datetime.fromtimestamp(START + i * DAY, UTC) for i in (2, 4))
+    assert read(tmp_path, begin, end).num_rows == 3
+    assert read(tmp_path, symbol="other").num_rows == 0
+    assert read(tmp_path, model_version="1").num_rows == 10
+
+
+def test_an_empty_log_reads_as_no_rows(tmp_path: Path) -> None:
+    assert read(tmp_path / "nothing").num_rows == 0
+    _fill(tmp_path, 0).close()
+    assert read(tmp_path).num_rows == 0
+
+
+def test_feature_columns_keep_bits_and_names_across_a_change_of_features(tmp_path: Path) -> None:
+    log = _fill(tmp_path, 3)
+    log.use_features(["ret_1", "new"])
+    log.append(_prediction(3, ["ret_1", "new"]))
+    log.close()
+    columns = feature_columns(read(tmp_path))
+    assert columns["ret_1"].tolist() == [1.1, 2.1, 3.1, 3.1]
+    assert np.isnan(columns["new"]).all()
+    np.testing.assert_array_equal(columns["rsi_14"], [0.1, 1.1, 2.1, np.nan])
+
+
+def test_a_torn_tail_is_dropped_on_recovery(tmp_path: Path) -> None:
+    log = _fill(tmp_path, 5)
+    log.flush()
+    journal = next(tmp_path.glob("*.wal"))
+    torn = tmp_path / "crashed"
+    torn.mkdir()
+    (torn / journal.name).write_bytes(journal.read_bytes()[:-7])
+    log.close()
+    assert read(torn).num_rows == 4
+    recovered = PredictionLog(torn, NAMES)
+    assert recovered.damaged == []
+    recovered.append(_prediction(9))
+    recovered.close()
+    assert read(torn).num_rows == 5
+
+
+def test_a_flipped_byte_in_a_journal_is_detected_and_set_aside(tmp_path: Path) -> None:
+    log = _fill(tmp_path, 5)
+    journal = next(tmp_path.glob("*.wal"))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    data = bytearray(journal.read_bytes())
+    log.close()
+    data[-20] ^= 4
+    (broken / journal.name).write_bytes(data)
+    with pytest.raises(ArtifactError, match="checksum"):
+        read(broken)
+    opened = PredictionLog(broken, NAMES)
+    assert [p.name for p in opened.damaged] == ["damaged-00000001.wal"]
+    opened.close()
+    assert read(broken).num_rows == 4
+
+
+def test_a_flipped_byte_in_a_segment_is_detected(tmp_path: Path) -> None:
+    _fill(tmp_path, 200).close()
+    segment = next(tmp_path.glob("*.parquet"))
+    good = segment.read_bytes()
+    whole = str(read(tmp_path).to_pylist())
+    for position in range(0, len(good), max(1, len(good) // 600)):
+        flipped = bytearray(good)
+        flipped[position] ^= 16
+        segment.write_bytes(flipped)
+        try:
+            table = read(tmp_path)
+        except ArtifactError:
+            continue
+        # the few bytes parquet never checks are footer text that no value depends on
+        assert str(table.to_pylist()) == whole
+
+
+def test_a_crash_between_segment_and_journal_counts_rows_once(tmp_path: Path) -> None:
+    log = _fill(tmp_path, 5)
+    journal = next(tmp_path.glob("*.wal"))
+    copy = journal.read_bytes()
+    log.close()
+    journal.write_bytes(copy)
+    assert read(tmp_path).num_rows == 5
+    PredictionLog(tmp_path, NAMES).close()
+    assert read(tmp_path).num_rows == 5
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    log = _fill(tmp_path, 1)
+    with pytest.raises(ServiceError, match="in use by another service"):
+        PredictionLog(tmp_path, NAMES)
+    log.close()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from test_prediction_log import NAMES, PredictionLog, _prediction
+log = PredictionLog(Path({directory!r}), NAMES, segment_rows=50, sync_seconds=0.01)
+for i in range(10_000_000):
+    log.append(_prediction(i))
+    sys.stdout.write(f"{{i}}\\n")
+    sys.stdout.flush()
+"""
+
+
+def test_no_acknowledged_prediction_is_lost_by_kill_9(tmp_path: Path) -> None:
+    path = [str(Path(__file__).parent), os.getcwd()]
+    code = KILLED.format(path=path, directory=str(tmp_path))
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    for _ in range(500):
+        acknowledged = int(child.stdout.readline())
+    child.send_signal(signal.SIGKILL)
+    rest = child.stdout.read().split()
+    child.wait(10)
+    child.stdout.close()
+    acknowledged = max([acknowledged, *map(int, rest[:-1])])
+    PredictionLog(tmp_path, NAMES).close()
+    times = read(tmp_path)["bar_time"].to_pylist()
+    assert len(times) >= acknowledged + 1
+    assert times == [datetime.fromtimestamp(START + i * DAY, UTC) for i in range(len(times))]
