@@ -55,18 +55,21 @@ def _check(fitted: Mapping[str, Any], stack: Stack, features: int, window: int) 
         )
     if set(fitted) != set(stack.names):
         raise ArtifactError(
-            f"fitted models {sorted(fitted)} are not the stack's {sorted(stack.names)}: fit the stack on all of them"
+            f"fitted models {sorted(fitted)} are not the stack's {sorted(stack.names)}: "
+            "fit the stack on all of them"
         )
     lstm = fitted.get("lstm")
     if lstm is not None and lstm.window > window:
         raise ArtifactError(
-            f"the LSTM reads {lstm.window} rows, the graph offers {window}: export with window >= {lstm.window}"
+            f"the LSTM reads {lstm.window} rows, the graph offers {window}: "
+            f"export with window >= {lstm.window}"
         )
     for name, model in fitted.items():
         width = len(getattr(model, "mean", ())) or features
         if width != features:
             raise ArtifactError(
-                f"{name} was fitted on {width} features, the graph has {features}: train and export with one list"
+                f"{name} was fitted on {width} features, the graph has {features}: "
+                "train and export with one list"
             )
 
 

@@ -31,7 +31,7 @@ class Outputs:
 
 
 class Runner:
-    """An exported graph on one thread; ArtifactError when the bytes are not a model or do not fit the rows."""
+    """An exported graph on one thread; ArtifactError when it is not a model or does not fit the rows."""
 
     def __init__(self, model: bytes) -> None:
         options = onnxruntime.SessionOptions()

@@ -25,8 +25,8 @@ _BRANCH_LEQ, _SUM, _NO_TRANSFORM = 0, 1, 0
 class Forest:
     """Binary trees over float64 features, flattened; a row goes to `true` when feature <= threshold.
 
-    `true` and `false` index a leaf where `true_is_leaf`/`false_is_leaf` is 1, else a node; `missing_true` says
-    where NaN goes. The margin is scale * (sum of leaves) + bias; p(up) = sigmoid(margin).
+    `true` and `false` index a leaf where `true_is_leaf`/`false_is_leaf` is 1, else a node;
+    `missing_true` says where NaN goes. The margin is scale * (sum of leaves) + bias; p(up) = sigmoid(margin).
     """
 
     features: int
@@ -62,7 +62,7 @@ class Forest:
         self.false[node], self.false_is_leaf[node] = false
 
     def write(self, graph: Graph, rows: str) -> str:
-        """Append nodes that turn `rows`, double [N, F], into p(up), double [N, 1]; returns the output's name."""
+        """Append nodes that turn `rows`, double [N, F], into p(up), double [N, 1]; returns its name."""
         if not self.roots:
             self.roots.append(self.add_node(0, 0.0, False))
             self.link(self.roots[0], self.add_leaf(0.0), self.add_leaf(0.0))
@@ -118,8 +118,8 @@ def _lightgbm_node(forest: Forest, node: Mapping[str, Any]) -> tuple[int, int]:
         return forest.add_leaf(node["leaf_value"])
     if node["decision_type"] != "<=":
         raise ArtifactError(
-            f"LightGBM split {node['decision_type']!r} on feature {node['split_feature']} cannot be exported: "
-            "only numeric splits are; do not declare categorical features"
+            f"LightGBM split {node['decision_type']!r} on feature {node['split_feature']} cannot be "
+            "exported: only numeric splits are; do not declare categorical features"
         )
     index = forest.add_node(node["split_feature"], node["threshold"], _lightgbm_missing_left(node))
     forest.link(
@@ -179,7 +179,7 @@ def _catboost_json(model: Any) -> dict[str, Any]:
 def _oblivious(
     forest: Forest, rules: Sequence[tuple[int, float, bool]], leaves: Sequence[float], leaf: int
 ) -> tuple[int, int]:
-    """Unfold an oblivious tree from its last split: bit k of the leaf index is set when split k is exceeded."""
+    """Unfold an oblivious tree from its last split: bit k of the leaf is set when split k is exceeded."""
     if not rules:
         return forest.add_leaf(leaves[leaf])
     *rest, (feature, border, missing_true) = rules

@@ -1,0 +1,362 @@
+"""The model registry: runs, model versions and aliases in MLflow. The only module that imports mlflow.
+
+A version's directory is its run's artifact folder `bundle`: the exported bundle, registration.json and an
+MLmodel file, so `models:/<name>@champion` downloads a bundle and `mlflow.onnx.load_model` reads it. Its
+address stands in the table model_versions (column storage_location, a file:// URI), where the service finds
+it without mlflow.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.bundle import MANIFEST, REGISTRATION, Manifest, Registration, read_registration, verify
+from core.bundle import write_struct as write_registration
+from core.clock import Clock, SystemClock
+from core.errors import RegistryError
+from core.files import exclusive_lock, replace_directory, sha256_file, write_bytes
+from models.champions import Entry, entry, read_trail, write_trail
+from models.mlmodel import write_mlmodel
+from models.run_record import RunRecord, chunks, param_items
+from models.versions import (
+    PREFIX,
+    Registered,
+    Version,
+    check_name,
+    database_path,
+    evidence_tags,
+    from_mlflow,
+    local_path,
+)
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+_HISTORY = PREFIX + "champions"
+_DESCRIPTION_LENGTH = 5000
+
+
+class Registry:
+    """MLflow's store at `tracking_uri`, artifacts as local files under `artifacts_dir`.
+
+    Writers take a file lock in `artifacts_dir`, so concurrent processes may create the store, register and
+    move aliases. Every fault of MLflow or its database surfaces as RegistryError.
+    """
+
+    def __init__(self, tracking_uri: str, artifacts_dir: Path, clock: Clock | None = None) -> None:
+        self._artifacts = artifacts_dir.resolve()
+        self._clock = clock or SystemClock()
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        with _mapped(f"open {tracking_uri}"), self._lock():
+            if not (path := database_path(tracking_uri)).exists():
+                _create_database(path)
+            self._client = _open(tracking_uri)
+
+    def start_run(self, model: str, *, trials: int = 0, tags: Mapping[str, str] | None = None) -> str:
+        """Open a run in the experiment `model`; its trials count from now on, even if it never ends."""
+        check_name(model)
+        with _mapped(f"start a run of {model}"), self._lock():
+            experiment = self._experiment(model)
+        with _mapped(f"start a run of {model}"):
+            run = self._client.create_run(experiment, tags=_prefixed({"trials": str(trials), **(tags or {})}))
+        return str(run.info.run_id)
+
+    def log_run(self, record: RunRecord, run_id: str | None = None) -> str:
+        """Write parameters, metrics, tags and files of a run and end it; returns its id.
+
+        `run_id` continues a run of `start_run`. A fault while writing ends the run as FAILED.
+        """
+        run = run_id or self.start_run(record.model, trials=record.trials)
+        with _mapped(f"log a run of {record.model}"):
+            try:
+                self._write_record(run, record)
+            except BaseException:
+                self._client.set_terminated(run, "FAILED")
+                raise
+            self._client.set_terminated(run, record.status)
+        return run
+
+    def end_run(self, run_id: str, status: str = "FAILED") -> None:
+        """End a run that will not be logged: FAILED, KILLED or FINISHED."""
+        with _mapped(f"end run {run_id}"):
+            self._client.set_terminated(run_id, status)
+
+    def trials(self, model: str) -> int:
+        """Candidate trials over all runs of `model`, failed, deleted and unfinished ones included.
+
+        Runs that ended in the same bundle tried the same candidates and count once.
+        """
+        with _mapped(f"count the trials of {model}"):
+            counted: dict[str, int] = {}
+            for run in self._runs(model):
+                tags = run.data.tags
+                key = tags.get(PREFIX + "manifest_sha256", run.info.run_id)
+                counted[key] = max(counted.get(key, 0), int(tags.get(PREFIX + "trials", "0")))
+        return sum(counted.values())
+
+    def find(self, bundle_dir: Path) -> Version | None:
+        """The version whose manifest is the same, byte for byte, or None."""
+        manifest, digest = verify(bundle_dir), sha256_file(bundle_dir / MANIFEST)
+        return self._find(manifest.model, digest)
+
+    def register(
+        self,
+        bundle_dir: Path,
+        run_id: str,
+        *,
+        commit: str,
+        dirty: bool,
+        dvc_lock_sha256: str,
+        trials: int | None = None,
+        tradable: bool | None = None,
+        reasons: Sequence[str] | None = None,
+        verdict: str = "",
+        tags: Mapping[str, str] | None = None,
+    ) -> Registered:
+        """Make a version of `bundle_dir` under its model's name, or return the one that is identical.
+
+        `trials` defaults to all trials recorded for the model; `tradable` and `reasons` to the manifest's,
+        and differ from it when a recount over more trials says no. `verdict` is the version's description.
+        ArtifactError: the bundle does not match its manifest.
+        """
+        manifest, digest = verify(bundle_dir), sha256_file(bundle_dir / MANIFEST)
+        check_name(manifest.model)
+        facts = Registration(
+            model=manifest.model,
+            version="",
+            run_id=run_id,
+            commit=commit,
+            dirty=dirty,
+            dvc_lock_sha256=dvc_lock_sha256,
+            registered_at=self._now(),
+            trials=self.trials(manifest.model) if trials is None else trials,
+            tradable=manifest.tradable if tradable is None else tradable,
+            reasons=list(manifest.reasons if reasons is None else reasons),
+        )
+        evidence = {**evidence_tags(manifest, digest, facts), **(tags or {})}
+        with _mapped(f"register {bundle_dir} as {manifest.model}"), self._lock():
+            known = self._find(manifest.model, digest)
+            if known is not None:
+                return Registered(self._complete(known, facts), known.directory, existing=True)
+            directory = self._store(bundle_dir, run_id, manifest)
+            version = self._create(manifest.model, directory, run_id, evidence, verdict)
+            return Registered(_write_facts(directory, facts, version), directory, existing=False)
+
+    def get_alias(self, model: str, alias: str) -> str | None:
+        """The version an alias points to, or None."""
+        with _mapped(f"read {model}@{alias}"):
+            return self._aliases(model).get(alias)
+
+    def set_alias(self, model: str, alias: str, version: str, reason: str = "") -> None:
+        """Point an alias at a version in one transaction; moves of `champion` are kept for `rollback`."""
+        with _mapped(f"set {model}@{alias} to version {version}"), self._lock():
+            self._client.get_model_version(model, version)
+            if alias == CHAMPION:
+                self._write_trail(model, [*self._trail(model), self._entry(version, reason)])
+            self._client.set_registered_model_alias(model, alias, version)
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        """Take an alias away; nothing happens when there is none."""
+        with _mapped(f"delete {model}@{alias}"), self._lock():
+            if alias in self._aliases(model):
+                self._client.delete_registered_model_alias(model, alias)
+
+    def previous_champion(self, model: str) -> str | None:
+        """The version that `rollback` would return to, or None."""
+        with _mapped(f"read the champions of {model}"):
+            trail = self._trail(model)
+            return trail[-2]["version"] if len(trail) > 1 else None
+
+    def champion_history(self, model: str) -> list[Entry]:
+        """Champions that led to the present one, oldest first: version, at (ISO UTC), reason."""
+        with _mapped(f"read the champions of {model}"):
+            return self._trail(model)
+
+    def rollback(self, model: str) -> str:
+        """Make the previous champion champion again and return it; RegistryError when there is none."""
+        with _mapped(f"roll {model} back"), self._lock():
+            trail = self._trail(model)
+            if len(trail) < 2:
+                raise RegistryError(
+                    f"{model} has no previous champion: promote a version with `bellwether promote`"
+                )
+            version = trail[-2]["version"]
+            self._client.set_registered_model_alias(model, CHAMPION, version)
+            self._write_trail(model, trail[:-1])
+        return version
+
+    def versions(self, model: str) -> list[Version]:
+        """All versions of a model, newest first; empty when it is unknown."""
+        check_name(model)
+        with _mapped(f"list the versions of {model}"):
+            aliases = self._aliases(model)
+            found = _pages(self._client.search_model_versions, filter_string=f"name='{model}'")
+            rows = [from_mlflow(v, aliases) for v in found]
+        return sorted(rows, key=lambda row: int(row.version), reverse=True)
+
+    def models(self) -> list[str]:
+        """Names of all registered models, sorted."""
+        with _mapped("list the models"):
+            return sorted(m.name for m in _pages(self._client.search_registered_models))
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The last value of every metric of a run."""
+        with _mapped(f"read run {run_id}"):
+            return dict(self._client.get_run(run_id).data.metrics)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        with exclusive_lock(self._artifacts / ".lock"):
+            yield
+
+    def _experiment(self, model: str) -> str:
+        known = self._client.get_experiment_by_name(model)
+        if known is not None:
+            return str(known.experiment_id)
+        location = (self._artifacts / model).as_uri()
+        return str(self._client.create_experiment(model, artifact_location=location))
+
+    def _runs(self, model: str) -> Iterator[Any]:
+        experiment = self._client.get_experiment_by_name(model)
+        if experiment is None:
+            return iter(())
+        return _pages(
+            self._client.search_runs,
+            experiment_ids=[experiment.experiment_id],
+            run_view_type=ViewType.ALL,
+        )
+
+    def _write_record(self, run: str, record: RunRecord) -> None:
+        now = int(self._clock.now().timestamp() * 1000)
+        series = [*((k, (v,)) for k, v in record.metrics.items()), *record.fold_metrics.items()]
+        metrics = [
+            Metric(name, float(value), now, step)
+            for name, values in series
+            for step, value in enumerate(values)
+        ]
+        tags = [RunTag(k, v) for k, v in _prefixed(record.tag_items()).items()]
+        for some in chunks(tags, 100):
+            self._client.log_batch(run, tags=some)
+        for params in chunks(param_items(record.params), 100):
+            self._client.log_batch(run, params=[Param(k, v) for k, v in params])
+        for part in chunks(metrics, 1000):
+            self._client.log_batch(run, metrics=part)
+        for folder, path in record.artifacts:
+            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            log(run, str(path), folder or None)
+
+    def _find(self, model: str, digest: str) -> Version | None:
+        same = (v for v in self.versions(model) if v.tags.get("manifest_sha256") == digest)
+        return next(same, None)
+
+    def _complete(self, known: Version, facts: Registration) -> Registration:
+        """The registration of an identical version, written now if a kill came before it was."""
+        written = read_registration(known.directory)
+        own = msgspec.structs.replace(facts, run_id=known.run_id)
+        return written or _write_facts(known.directory, own, known.version)
+
+    def _store(self, bundle_dir: Path, run_id: str, manifest: Manifest) -> Path:
+        directory = local_path(self._client.get_run(run_id).info.artifact_uri) / "bundle"
+        with replace_directory(directory) as fresh:
+            for name in (*manifest.files, MANIFEST):
+                shutil.copyfile(bundle_dir / name, fresh / name)
+            write_mlmodel(fresh, manifest, run_id)
+        verify(directory)
+        return directory
+
+    def _create(
+        self, model: str, directory: Path, run_id: str, evidence: Mapping[str, str], verdict: str
+    ) -> str:
+        if not self._known(model):
+            self._client.create_registered_model(model)
+        made = self._client.create_model_version(
+            model,
+            source=directory.as_uri(),
+            run_id=run_id,
+            tags=_prefixed(evidence),
+            description=verdict[:_DESCRIPTION_LENGTH],
+        )
+        return str(made.version)
+
+    def _known(self, model: str) -> bool:
+        return bool(self._client.search_registered_models(filter_string=f"name='{model}'"))
+
+    def _aliases(self, model: str) -> dict[str, str]:
+        if not self._known(model):
+            return {}
+        return {k: str(v) for k, v in self._client.get_registered_model(model).aliases.items()}
+
+    def _trail(self, model: str) -> list[Entry]:
+        current = self._aliases(model).get(CHAMPION)
+        if current is None:
+            return []
+        stored = self._client.get_registered_model(model).tags.get(_HISTORY, "[]")
+        alive = {v.version for v in self.versions(model)}
+        return read_trail(stored, self._entry(current, "moved outside bellwether"), alive)
+
+    def _entry(self, version: str, reason: str) -> Entry:
+        return entry(version, self._now(), reason)
+
+    def _now(self) -> str:
+        return self._clock.now().astimezone(UTC).isoformat(timespec="seconds")
+
+    def _write_trail(self, model: str, trail: Sequence[Entry]) -> None:
+        self._client.set_registered_model_tag(model, _HISTORY, write_trail(trail))
+
+
+@contextmanager
+def _mapped(action: str) -> Iterator[None]:
+    """Turn the faults of MLflow, its database and the disk into RegistryError."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise RegistryError(
+            f"cannot {action}: {reason}; `bellwether doctor` checks the store under mlflow/"
+        ) from error
+
+
+def _open(tracking_uri: str) -> MlflowClient:
+    """A client whose database was reached: MLflow itself waits until the first query."""
+    client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    client.search_experiments(max_results=1)
+    client.search_registered_models(max_results=1)
+    return client
+
+
+def _create_database(path: Path) -> None:
+    """Make the tables elsewhere and move them in whole: a kill half-way would leave a store past repair."""
+    with TemporaryDirectory() as folder:
+        fresh = Path(folder) / path.name
+        _open(f"sqlite:///{fresh}")
+        write_bytes(path, fresh.read_bytes())
+
+
+def _pages(search: Any, **query: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(**query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:
+    return {PREFIX + key: str(value) for key, value in tags.items()}
+
+
+def _write_facts(directory: Path, facts: Registration, version: str) -> Registration:
+    written = msgspec.structs.replace(facts, version=version)
+    write_registration(directory / REGISTRATION, written)
+    return written

@@ -1,0 +1,100 @@
+"""Model versions as plain data, and the rules of the store that need no MLflow."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from core.bundle import Manifest, Registration
+from core.errors import RegistryError
+
+PREFIX = "bellwether."
+_SQLITE_MAGIC = b"SQLite format 3\x00"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The outcome of `register`: `existing` is true when an identical model had a version already."""
+
+    registration: Registration
+    directory: Path
+    existing: bool
+
+
+@dataclass(frozen=True)
+class Version:
+    """One model version with its evidence; `created` is UTC, `tags` come without our prefix."""
+
+    model: str
+    version: str
+    run_id: str
+    created: datetime
+    aliases: tuple[str, ...]
+    description: str
+    directory: Path
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def check_name(model: str) -> None:
+    """RegistryError for a name that MLflow or a path would misread."""
+    if not model or set(model) & set("/:'\"`%\\"):
+        raise RegistryError(
+            f"model name {model!r} must be <symbol>-<timeframe> without / : ' \" ` % or \\: rename the symbol"
+        )
+
+
+def database_path(tracking_uri: str) -> Path:
+    """The file of a tracking store; RegistryError when damaged, at once: MLflow would retry."""
+    prefix = "sqlite:///"
+    if not tracking_uri.startswith(prefix):
+        raise RegistryError(f"tracking store {tracking_uri!r}: must be a local database, {prefix}<path>")
+    path = Path(tracking_uri.removeprefix(prefix))
+    if path.exists() and _head(path) != _SQLITE_MAGIC:
+        raise RegistryError(f"{path} is not an SQLite database: restore it from a backup or move it away")
+    return path
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE_MAGIC))
+
+
+def local_path(uri: str) -> Path:
+    """The path of a file:// address."""
+    return Path(url2pathname(urlsplit(uri).path))
+
+
+def from_mlflow(found: Any, aliases: Mapping[str, str]) -> Version:
+    """Our view of MLflow's version `found`; `aliases` maps alias to version."""
+    return Version(
+        model=found.name,
+        version=str(found.version),
+        run_id=found.run_id or "",
+        created=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+        aliases=tuple(sorted(a for a, v in aliases.items() if v == str(found.version))),
+        description=found.description or "",
+        directory=local_path(found.source),
+        tags={k.removeprefix(PREFIX): v for k, v in found.tags.items()},
+    )
+
+
+def evidence_tags(manifest: Manifest, digest: str, facts: Registration) -> dict[str, str]:
+    """The tags of a version: what it is, where it came from, what the gate said."""
+    return {
+        "manifest_sha256": digest,
+        "symbol": manifest.symbol,
+        "timeframe": manifest.timeframe,
+        "as_of": manifest.as_of,
+        "data_hash": manifest.data_hash,
+        "params_hash": manifest.params_hash,
+        "commit": facts.commit,
+        "dirty": str(facts.dirty).lower(),
+        "dvc_lock_sha256": facts.dvc_lock_sha256,
+        "trials": str(facts.trials),
+        "tradable": str(facts.tradable).lower(),
+        "reasons": json.dumps(facts.reasons),
+    }
