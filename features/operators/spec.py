@@ -1,0 +1,102 @@
+"""What an operator is: its kernel and everything the compiler needs to know about it.
+
+A kernel folds a block of `n` values. It reads rows of `buf` [slots, chunk], writes row `out`, and keeps
+what it must remember in `state[at:]`, so a block of one bar and a block of thousands are the same
+arithmetic in the same order. Signature: `(buf, n, out, *inputs, *params)` without state, and
+`(buf, n, out, *inputs, state, at, work, *params)` with it; `work` is scratch of WORK_ROWS * chunk values.
+
+Kernels carry no numba cache of their own: numba does not notice that a cached function's callee changed.
+Only the engine is cached, under a digest of every source file here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import ConfigurationError
+
+Floats = npt.NDArray[np.float64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+WORK_ROWS = 6
+MAX_WINDOW = 100_000
+
+
+def njit(function: Function) -> Function:
+    """Numba without fastmath: reassociation would make the result depend on the block size."""
+    return cast(Function, numba.njit(error_model="numpy")(function))
+
+
+@dataclass(frozen=True)
+class Param:
+    """A number that an operator takes besides its inputs."""
+
+    name: str
+    minimum: float = -np.inf
+    integer: bool = True
+
+    def check(self, owner: str, value: float) -> float:
+        """`value` itself, or ConfigurationError saying the rule."""
+        if not np.isfinite(value):
+            raise ConfigurationError(f"{owner}: {self.name} {value} must be finite")
+        if self.integer and value != int(value):
+            raise ConfigurationError(f"{owner}: {self.name} {value:g} must be a whole number of bars")
+        if value < self.minimum:
+            future = "; a negative one would read the future" if value < 0 and self.integer else ""
+            raise ConfigurationError(f"{owner}: {self.name} {value:g} must be >= {self.minimum:g}{future}")
+        if self.integer and value > MAX_WINDOW:
+            raise ConfigurationError(f"{owner}: {self.name} {value:g} must be <= {MAX_WINDOW}")
+        return value
+
+
+WINDOW = Param("window", minimum=1)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A registered operator.
+
+    `state(*params)` gives (zeros, unknowns): how many state values start at 0 and how many, after them,
+    start as NaN. `warmup(*params)` gives the bars that this operator adds before its first defined value.
+    """
+
+    name: str
+    module: str
+    inputs: int
+    params: tuple[Param, ...]
+    state: Callable[..., tuple[int, int]] | None
+    warmup: Callable[..., int]
+
+
+OPERATORS: dict[str, Operator] = {}
+
+
+def no_warmup(*_: float) -> int:
+    """Operators defined at every bar."""
+    return 0
+
+
+def full_window(window: float, *_: float) -> int:
+    """A window of w bars is complete at its w-th."""
+    return int(window) - 1
+
+
+def operator(
+    inputs: int,
+    params: tuple[Param, ...] = (),
+    state: Callable[..., tuple[int, int]] | None = None,
+    warmup: Callable[..., int] = no_warmup,
+) -> Callable[[Function], Function]:
+    """Compile a block kernel with numba and register it under its own name."""
+
+    def register(function: Function) -> Function:
+        name = function.__name__
+        if name in OPERATORS:
+            raise ConfigurationError(f"operator {name!r} is defined twice")
+        OPERATORS[name] = Operator(name, function.__module__, inputs, params, state, warmup)
+        return njit(function)
+
+    return register

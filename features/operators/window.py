@@ -1,0 +1,166 @@
+"""Rolling operators over the last `window` bars, this one included; any NaN inside makes the value NaN."""
+
+import math
+from typing import Any
+
+from features.operators.spec import WINDOW, Floats, Param, full_window, njit, operator
+from features.operators.tree import tree, tree_state
+
+
+def ring_state(window: float, *_: float) -> tuple[int, int]:
+    """A ring position and the last `window` values."""
+    return 1, int(window)
+
+
+@operator(1, (Param("lag", minimum=1),), ring_state, int)
+def delay(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, lag: int) -> None:
+    """The value `lag` bars ago."""
+    position = int(state[at])
+    for i in range(n):
+        slot = at + 1 + position
+        oldest = state[slot]
+        state[slot] = buf[x, i]
+        buf[out, i] = oldest
+        position += 1
+        if position == lag:
+            position = 0
+    state[at] = position
+
+
+def _value(buf: Any, x: int, y: int, i: int) -> tuple[float]:
+    return (buf[x, i],)
+
+
+def _merge_sum(a: Any, m: int, b: Any, n: int) -> tuple[float]:
+    return (a[0] + b[0],)
+
+
+def _merge_mean(a: Any, m: int, b: Any, n: int) -> tuple[float]:
+    return (a[0] + (b[0] - a[0]) * (n / (m + n)),)
+
+
+def _merge_highest(a: Any, m: int, b: Any, n: int) -> tuple[float]:
+    return (a[0] if a[0] > b[0] or a[0] != a[0] else b[0],)
+
+
+def _merge_lowest(a: Any, m: int, b: Any, n: int) -> tuple[float]:
+    return (a[0] if a[0] < b[0] or a[0] != a[0] else b[0],)
+
+
+_fold_sum = tree(1, _value, _merge_sum)
+_fold_mean = tree(1, _value, _merge_mean)
+_fold_highest = tree(1, _value, _merge_highest)
+_fold_lowest = tree(1, _value, _merge_lowest)
+
+
+@operator(1, (WINDOW,), tree_state(1), full_window)
+def sum(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    _fold_sum(buf, n, x, x, state, at, work, window)
+    for i in range(n):
+        buf[out, i] = work[i]
+
+
+@operator(1, (WINDOW,), tree_state(1), full_window)
+def mean(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    """Merged as a mean, not divided from a sum: the mean of equal values is that value exactly."""
+    _fold_mean(buf, n, x, x, state, at, work, window)
+    for i in range(n):
+        buf[out, i] = work[i]
+
+
+@operator(1, (WINDOW,), tree_state(1), full_window)
+def highest(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    _fold_highest(buf, n, x, x, state, at, work, window)
+    for i in range(n):
+        buf[out, i] = work[i]
+
+
+@operator(1, (WINDOW,), tree_state(1), full_window)
+def lowest(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    _fold_lowest(buf, n, x, x, state, at, work, window)
+    for i in range(n):
+        buf[out, i] = work[i]
+
+
+def _aged(buf: Any, x: int, y: int, i: int) -> tuple[float, float]:
+    return buf[x, i], 0.0
+
+
+def _merge_highest_age(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+    if a[0] > b[0] or a[0] != a[0]:
+        return a[0], a[1] + n
+    return b[0], b[1]
+
+
+def _merge_lowest_age(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+    if a[0] < b[0] or a[0] != a[0]:
+        return a[0], a[1] + n
+    return b[0], b[1]
+
+
+_fold_highest_age = tree(2, _aged, _merge_highest_age)
+_fold_lowest_age = tree(2, _aged, _merge_lowest_age)
+
+
+@operator(1, (WINDOW,), tree_state(2), full_window)
+def bars_since_highest(
+    buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int
+) -> None:
+    """Bars since the window's highest value (the latest of equals)."""
+    _fold_highest_age(buf, n, x, x, state, at, work, window)
+    chunk = buf.shape[1]
+    for i in range(n):
+        buf[out, i] = work[chunk + i] if work[i] == work[i] else math.nan
+
+
+@operator(1, (WINDOW,), tree_state(2), full_window)
+def bars_since_lowest(
+    buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int
+) -> None:
+    """Bars since the window's lowest value (the latest of equals)."""
+    _fold_lowest_age(buf, n, x, x, state, at, work, window)
+    chunk = buf.shape[1]
+    for i in range(n):
+        buf[out, i] = work[chunk + i] if work[i] == work[i] else math.nan
+
+
+@njit
+def _push(state: Floats, at: int, value: float, window: int) -> int:
+    """Put `value` over the oldest of the ring; the position of what is now the oldest."""
+    position = int(state[at])
+    state[at + 1 + position] = value
+    position += 1
+    if position == window:
+        position = 0
+    state[at] = position
+    return position
+
+
+@operator(1, (WINDOW,), ring_state, full_window)
+def rank(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    """Rank of the newest value as a share of the window, ties averaged; all equal: (w + 1) / 2w."""
+    for i in range(n):
+        value = buf[x, i]
+        _push(state, at, value, window)
+        below, equal, above = 0, 0, 0
+        for j in range(at + 1, at + 1 + window):
+            below += state[j] < value
+            equal += state[j] == value
+            above += state[j] > value
+        complete = below + equal + above == window
+        buf[out, i] = (below + 0.5 * (equal + 1)) / window if complete else math.nan
+
+
+@operator(2, (WINDOW,), ring_state, full_window)
+def deviation(
+    buf: Any, n: int, out: int, x: int, center: int, state: Floats, at: int, work: Floats, window: int
+) -> None:
+    """Mean absolute distance of the window's values from the newest `center`, summed oldest first."""
+    for i in range(n):
+        oldest = _push(state, at, buf[x, i], window)
+        middle, total = buf[center, i], 0.0
+        for j in range(at + 1 + oldest, at + 1 + window):
+            total += math.fabs(state[j] - middle)
+        for j in range(at + 1, at + 1 + oldest):
+            total += math.fabs(state[j] - middle)
+        buf[out, i] = total / window

@@ -1,0 +1,136 @@
+"""Features of one bar after another, the same arithmetic as the batch; imports numpy and numba only."""
+
+import hashlib
+import math
+import struct
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from core.errors import StreamError
+from features.catalogue import compiled
+from features.engine import COLUMNS
+
+Floats = npt.NDArray[np.float64]
+_MAGIC = b"BWFS\x01"
+_HEADER = struct.Struct("<5s32sd")
+_SEAL = 32
+
+
+class Stream:
+    """Pushes bars and returns feature vectors.
+
+    `definitions` maps names to expression texts; None is the catalogue. One instance serves one symbol on
+    one timeframe; it is not safe to share between threads.
+    """
+
+    def __init__(self, definitions: Mapping[str, str] | None = None) -> None:
+        self._program = compiled(definitions)
+        self._state = self._program.initial_state.copy()
+        self._last = -math.inf
+        self._buffers = self._program.buffers(1)
+        self._bar = np.zeros((len(COLUMNS), 1))
+        self._out = np.empty((len(self._program.names), 1))
+        # loads the compiled engine now, not at the first bar
+        self._program.run(self._bar[:, :0].copy(), self._state, self._buffers, self._out[:, :0].copy())
+
+    @property
+    def names(self) -> list[str]:
+        """Feature names in the order of the vector."""
+        return list(self._program.names)
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """Canonical expression per name."""
+        return dict(self._program.definitions)
+
+    @property
+    def warmup(self) -> int:
+        """Bars before every feature is defined: vector number `warmup` (from 0) is the first complete one."""
+        return self._program.warmup
+
+    @property
+    def bars(self) -> int:
+        """Bars accepted so far, those before a restored checkpoint included."""
+        return int(self._state[0])
+
+    @property
+    def last_timestamp(self) -> float | None:
+        """Close of the last accepted bar in epoch seconds UTC; None before the first."""
+        return self._last if self._last > -math.inf else None
+
+    def push(
+        self, open: float, high: float, low: float, close: float, volume: float, timestamp: float
+    ) -> Floats:
+        """The features [F] as of this bar's close; NaN before warm-up.
+
+        `timestamp` is the bar's close in epoch seconds UTC. StreamError refuses a bar that is not finite,
+        not positive, not consistent or not newer than the last; the state is then as it was.
+        """
+        try:
+            sound = (
+                0.0 < low <= open <= high < math.inf
+                and low <= close <= high
+                and 0.0 <= volume < math.inf
+                and self._last < timestamp < math.inf
+            )
+        except (TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise StreamError(_reason(open, high, low, close, volume, timestamp, self._last))
+        bar = self._bar
+        bar[0, 0], bar[1, 0], bar[2, 0] = open, high, low
+        bar[3, 0], bar[4, 0], bar[5, 0] = close, volume, timestamp
+        self._program.run(bar, self._state, self._buffers, self._out)
+        self._last = float(timestamp)
+        return self._out[:, 0].copy()
+
+    def checkpoint(self) -> bytes:
+        """The state as bytes: header, state, SHA-256; `restore` continues from it bit for bit."""
+        body = _HEADER.pack(_MAGIC, self._program.digest, self._last) + self._state.astype("<f8").tobytes()
+        return body + hashlib.sha256(body).digest()
+
+    def restore(self, checkpoint: bytes) -> None:
+        """Continue from `checkpoint`; StreamError if it is damaged or made by other definitions."""
+        body, seal = checkpoint[:-_SEAL], checkpoint[-_SEAL:]
+        if hashlib.sha256(body).digest() != seal or not body.startswith(_MAGIC):
+            raise StreamError(
+                f"checkpoint of {len(checkpoint)} bytes is damaged or not a feature checkpoint: "
+                "rebuild it by streaming history"
+            )
+        _, digest, last = _HEADER.unpack_from(body)
+        state = np.frombuffer(body, dtype="<f8", offset=_HEADER.size).astype(np.float64)
+        if digest != self._program.digest or state.shape != self._state.shape:
+            raise StreamError(
+                f"checkpoint was made by other feature definitions (digest {digest.hex()[:12]}, this stream "
+                f"has {self._program.digest.hex()[:12]}): stream history again"
+            )
+        self._state, self._last = state, last
+
+
+def _reason(
+    open: object, high: object, low: object, close: object, volume: object, timestamp: object, last: float
+) -> str:
+    """Which rule the bar breaks, in words."""
+    values = {
+        "open": open,
+        "high": high,
+        "low": low,
+        "close": close,
+        "volume": volume,
+        "timestamp": timestamp,
+    }
+    for name, value in values.items():
+        if not isinstance(value, int | float | np.floating | np.integer):
+            return f"{name} {value!r}: must be a number; bar refused"
+        if not math.isfinite(value):
+            return f"{name} {value}: must be finite; bar refused"
+        if name in ("open", "high", "low", "close") and value <= 0:
+            return f"{name} {value}: prices must be positive; bar refused"
+    shown = f"open {open}, high {high}, low {low}, close {close}"
+    if isinstance(volume, int | float) and volume < 0:
+        return f"volume {volume}: must not be negative; bar refused"
+    if isinstance(timestamp, int | float) and timestamp <= last:
+        return f"timestamp {timestamp}: must be newer than the last bar's {last}; bar refused"
+    return f"{shown}: low <= open, close <= high must hold; bar refused"
