@@ -258,7 +258,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 
 
 def _state(fields: dict[str, Any]) -> SubjectState:
-    parsed = {k: v if v is None else _PARSERS.get(k, str)(v) for k, v in fields.items()}
+    parsed: dict[str, Any] = {k: v if v is None else _PARSERS.get(k, str)(v) for k, v in fields.items()}
     return SubjectState(**parsed)
 
 

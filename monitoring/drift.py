@@ -32,10 +32,10 @@ def detect(
     version: str = "",
     rules: DriftRules | None = None,
 ) -> DriftVerdict:
-    """Judge as `monitoring.verdict.assess` does and write Evidently's page (HTML, 4–8 MB, offline) to `report`.
+    """Judge as `monitoring.verdict.assess` does and write Evidently's page (HTML, offline) to `report`.
 
-    Takes 10 s or more, 7 of them Evidently's import; with `report=None` it is `assess`. The page replaces an
-    older one in one step. DataError when the samples cannot be compared.
+    Some 15 s, half of them Evidently's import; with `report=None` it is `assess`. The page, 4–8 MB, replaces
+    an older one in one step. DataError when the samples cannot be compared.
     """
     rules = rules or DriftRules()
     samples = compare(current, reference, columns, prediction, rules)

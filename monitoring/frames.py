@@ -36,7 +36,7 @@ def log_frame(table: pa.Table) -> pd.DataFrame:
 def recent_windows(
     frame: pd.DataFrame, rows: int, *, count: int = 2, advance: float = 0.1
 ) -> list[pd.DataFrame]:
-    """The last `count` windows of `rows` rows, oldest first, the end of each `advance · rows` rows after the last.
+    """The last `count` windows of `rows` rows, oldest first, their ends `advance · rows` rows apart.
 
     A log that has just been filled can so be confirmed at once. Windows that the log is too short for are
     left out; the newest is always there, shorter if the log is.

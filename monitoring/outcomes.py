@@ -123,9 +123,10 @@ def _entropy(probability: Array, weight_up: Array) -> float:
 
 def misses_drift(misses: Iterable[bool], confidence: float = 0.001) -> list[int]:
     """Rows at which the miss rate rose, by HDDM-A (river). Frías-Blanco et al. 2015."""
-    from river.drift.binary import HDDMA
+    from river.drift import binary
 
-    detector, found = HDDMA(drift_confidence=confidence), []
+    create: Any = binary.HDDMA
+    detector, found = create(drift_confidence=confidence), []
     for row, miss in enumerate(misses):
         detector.update(bool(miss))
         if detector.drift_detected:
@@ -138,9 +139,10 @@ def values_drift(values: Iterable[float], delta: float = 0.002) -> list[int]:
 
     Bifet & Gavaldà 2007.
     """
-    from river.drift import ADWIN
+    from river import drift
 
-    detector, found, before = ADWIN(delta=delta), [], 0.0
+    create: Any = drift.ADWIN
+    detector, found, before = create(delta=delta), [], 0.0
     for row, value in enumerate(values):
         detector.update(float(value))
         if detector.drift_detected and detector.estimation > before:

@@ -18,11 +18,11 @@ def banner(verdict: DriftVerdict) -> str:
     """A self-contained block of HTML: severity, action, what was compared, the reasons, the remark."""
     name = verdict.severity.name
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
-    title = " ".join(part for part in (verdict.subject, verdict.version) if part) or "Drift"
+    title = " ".join(part for part in (verdict.subject, verdict.version) if part)
     return (
         '<section style="font:16px/1.5 sans-serif;max-width:60em;margin:1.5em auto;padding:1em 1.5em;'
         f'color:#222;background:#fff;border-left:8px solid {_COLOURS[name]}">'
-        f"<h1 style='margin:0;font-size:1.4em'>{escape(title)}: drift {name}</h1>"
+        f"<h1 style='margin:0;font-size:1.4em'>{escape(title)} drift: {name}</h1>"
         f"<p>Action: <b>{escape(verdict.action)}</b></p>"
         f"<p>{verdict.rows} bars, {_day(verdict.window_start)} to {_day(verdict.window_end)}, against "
         f"{verdict.reference_rows} training rows, {_day(verdict.reference_start)} to "

@@ -53,7 +53,7 @@ def _shares(counts: Array) -> Array:
     values = np.asarray(counts, dtype=np.float64)
     if values.ndim != 1 or not (values >= 0).all() or values.sum() <= 0:
         raise DataError(f"bin frequencies must be one row of non-negative numbers, not {counts!r}")
-    return values / values.sum()
+    return np.asarray(values / values.sum(), dtype=np.float64)
 
 
 def benjamini_hochberg(p_values: Sequence[float], level: float = 0.05) -> NDArray[np.bool_]:
@@ -89,7 +89,7 @@ class _Ranked:
 
     @staticmethod
     def _share(mask: NDArray[np.bool_]) -> Array:
-        return mask / np.maximum(mask.sum(axis=0), 1)
+        return np.asarray(mask / np.maximum(mask.sum(axis=0), 1), dtype=np.float64)
 
 
 def wasserstein(current: Array, reference: Array) -> Array:

@@ -33,7 +33,7 @@ class DriftRules:
     column_quantile: float = 0.95
     share_limit: float = 0.5
     min_rows: int = 60
-    prediction_margin: float = 1.0
+    prediction_margin: float = 1.25
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _check(name: str, frame: pd.DataFrame, columns: list[str], rules: DriftRules
     absent = [c for c in columns if c not in frame.columns]
     if absent:
         raise DataError(
-            f"the {name} sample lacks {len(absent)} of {len(columns)} features, {', '.join(absent[:5])} first: "
+            f"the {name} sample lacks {len(absent)} of {len(columns)} features ({', '.join(absent[:5])}): "
             "compare a log with the reference of the model that wrote it"
         )
     if len(frame) < rules.min_rows:
@@ -164,10 +164,10 @@ def assess(
     version: str = "",
     rules: DriftRules | None = None,
 ) -> DriftVerdict:
-    """Judge the last `rules.window_rows` rows of `current` against the last `rules.reference_rows` reference.
+    """Judge the end of `current` against the end of `reference`, as long as `rules` say.
 
-    Both indexed by bar time UTC with one float column per feature, and `prediction` where known. No Evidently:
-    a tenth of a second for 60 columns. DataError as in `compare` and `block_null`.
+    Both indexed by bar time UTC with one float column per feature, and `prediction` where known. No
+    Evidently: a tenth of a second for 60 columns. DataError as in `compare` and `block_null`.
     """
     rules = rules or DriftRules()
     return judge(compare(current, reference, columns, prediction, rules), subject, version, rules)
@@ -261,8 +261,8 @@ def _reasons(
 ) -> tuple[str, ...]:
     verb = "is drift" if share >= limit else "is not drift"
     reasons = [
-        f"{share:.0%} of {len(columns)} features lie beyond their thresholds: {verb}, the limit is {limit:.0%} "
-        f"(no block of the reference shows more than {null_max:.0%})"
+        f"{share:.0%} of {len(columns)} features are beyond their threshold: {verb}, the limit is {limit:.0%}"
+        f" (no block of the reference shows more than {null_max:.0%})"
     ]
     if share >= limit:
         worst = sorted(columns, key=lambda c: c.distance / max(c.threshold, 1e-12), reverse=True)[:3]
