@@ -111,7 +111,7 @@ def pbo(returns: Matrix, blocks: int = 16) -> Pbo:
 def _variance_factor(sharpe: float, skew: float, kurtosis: float) -> float:
     """Variance of √n times the Sharpe estimate, corrected for skew and fat tails."""
     factor = 1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2
-    if not factor > 0:
+    if factor <= 0:
         raise DataError(
             f"skew {skew:.3f} and kurtosis {kurtosis:.3f} cannot belong to one sample: raw kurtosis is at "
             "least 1 + skew² (was excess kurtosis passed?)"
