@@ -9,21 +9,42 @@ from dataclasses import dataclass
 from typing import Any
 
 import great_expectations as gx
-import great_expectations.expectations as gxe
 import numpy as np
 import pandas as pd
 from great_expectations.data_context.types.base import ProgressBarsConfig
-from great_expectations.execution_engine import PandasExecutionEngine
+from great_expectations.execution_engine.pandas_execution_engine import PandasExecutionEngine
+from great_expectations.expectations.core.expect_column_values_to_be_between import (
+    ExpectColumnValuesToBeBetween,
+)
+from great_expectations.expectations.core.expect_column_values_to_be_in_set import ExpectColumnValuesToBeInSet
+from great_expectations.expectations.core.expect_column_values_to_be_of_type import (
+    ExpectColumnValuesToBeOfType,
+)
+from great_expectations.expectations.core.expect_column_values_to_not_be_null import (
+    ExpectColumnValuesToNotBeNull,
+)
+from great_expectations.expectations.core.expect_table_columns_to_match_set import (
+    ExpectTableColumnsToMatchSet,
+)
+from great_expectations.expectations.core.expect_table_row_count_to_be_between import (
+    ExpectTableRowCountToBeBetween,
+)
 from great_expectations.expectations.expectation import (
     ColumnMapExpectation,
     Expectation,
     MulticolumnMapExpectation,
 )
-from great_expectations.expectations.metrics.map_metric_provider import (
-    ColumnMapMetricProvider,
-    MulticolumnMapMetricProvider,
+from great_expectations.expectations.metrics.map_metric_provider.column_condition_partial import (
     column_condition_partial,
+)
+from great_expectations.expectations.metrics.map_metric_provider.column_map_metric_provider import (
+    ColumnMapMetricProvider,
+)
+from great_expectations.expectations.metrics.map_metric_provider.multicolumn_condition_partial import (
     multicolumn_condition_partial,
+)
+from great_expectations.expectations.metrics.map_metric_provider.multicolumn_map_metric_provider import (
+    MulticolumnMapMetricProvider,
 )
 from numpy.typing import NDArray
 
@@ -96,13 +117,10 @@ def _about(rule: str) -> dict[str, Any]:
 def structure_suite() -> list[Expectation]:
     """Rules about the frame as a whole: its columns, types and time zone."""
     return [
-        gxe.ExpectTableColumnsToMatchSet(
+        ExpectTableColumnsToMatchSet(
             column_set=["timestamp", *COLUMNS], exact_match=True, **_about("schema")
         ),
-        *(
-            gxe.ExpectColumnValuesToBeOfType(column=name, type_="float64", **_about("types"))
-            for name in COLUMNS
-        ),
+        *(ExpectColumnValuesToBeOfType(column=name, type_="float64", **_about("types")) for name in COLUMNS),
         ExpectColumnToBeInUtc(column="timestamp", **_about("utc")),
     ]
 
@@ -110,21 +128,19 @@ def structure_suite() -> list[Expectation]:
 def row_suite() -> list[Expectation]:
     """Rules that condemn single rows; on a frame of `measures.row_measures`."""
     return [
-        gxe.ExpectColumnValuesToNotBeNull(column="timestamp", **_about("time_known")),
-        gxe.ExpectColumnValuesToBeInSet(column="in_order", value_set=[True], **_about("increasing_time")),
-        gxe.ExpectColumnValuesToBeInSet(column="unique", value_set=[True], **_about("unique_time")),
-        *(gxe.ExpectColumnValuesToNotBeNull(column=name, **_about("prices")) for name in _PRICES),
+        ExpectColumnValuesToNotBeNull(column="timestamp", **_about("time_known")),
+        ExpectColumnValuesToBeInSet(column="in_order", value_set=[True], **_about("increasing_time")),
+        ExpectColumnValuesToBeInSet(column="unique", value_set=[True], **_about("unique_time")),
+        *(ExpectColumnValuesToNotBeNull(column=name, **_about("prices")) for name in _PRICES),
         *(
-            gxe.ExpectColumnValuesToBeBetween(
+            ExpectColumnValuesToBeBetween(
                 column=name, min_value=0, strict_min=True, max_value=_LARGEST, **_about("prices")
             )
             for name in _PRICES
         ),
         ExpectOhlcToBeConsistent(column_list=list(_PRICES), ignore_row_if="never", **_about("ohlc")),
-        gxe.ExpectColumnValuesToNotBeNull(column="volume", **_about("volume")),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="volume", min_value=0, max_value=_LARGEST, **_about("volume")
-        ),
+        ExpectColumnValuesToNotBeNull(column="volume", **_about("volume")),
+        ExpectColumnValuesToBeBetween(column="volume", min_value=0, max_value=_LARGEST, **_about("volume")),
     ]
 
 
@@ -132,13 +148,11 @@ def series_suite(limits: Limits) -> list[Expectation]:
     """Rules about the series that remains; on a frame of `measures.series_measures`."""
     jump = limits.max_jump
     return [
-        gxe.ExpectTableRowCountToBeBetween(min_value=limits.min_rows, **_about("row_count")),
-        gxe.ExpectColumnValuesToBeBetween(column="gap", max_value=limits.max_gap_bars, **_about("gaps")),
-        gxe.ExpectColumnValuesToBeInSet(column="on_calendar", value_set=[True], **_about("off_calendar")),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="flat_run", max_value=limits.stale_bars - 1, **_about("stale")
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
+        ExpectTableRowCountToBeBetween(min_value=limits.min_rows, **_about("row_count")),
+        ExpectColumnValuesToBeBetween(column="gap", max_value=limits.max_gap_bars, **_about("gaps")),
+        ExpectColumnValuesToBeInSet(column="on_calendar", value_set=[True], **_about("off_calendar")),
+        ExpectColumnValuesToBeBetween(column="flat_run", max_value=limits.stale_bars - 1, **_about("stale")),
+        ExpectColumnValuesToBeBetween(
             column="log_return", min_value=-jump, max_value=jump, **_about("jumps")
         ),
     ]
@@ -150,7 +164,7 @@ def run(frame: pd.DataFrame, suite: list[Expectation]) -> tuple[dict[str, Outcom
     context.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     asset = context.data_sources.add_pandas("bars").add_dataframe_asset("bars")
     batch = asset.add_batch_definition_whole_dataframe("bars").get_batch({"dataframe": frame})
-    result = batch.validate(
+    result: Any = batch.validate(
         gx.ExpectationSuite("bars", expectations=suite), result_format={"result_format": "COMPLETE"}
     )
     found: dict[str, list[Any]] = {}

@@ -56,7 +56,6 @@ def _write_year(path: Path, bars: pd.DataFrame, symbol: str, timeframe: Timefram
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,
-        store_schema=False,
     )
 
 

@@ -12,7 +12,8 @@ from core.errors import DataError
 from core.timeframe import Timeframe, infer
 from data.sources import Moment
 
-_EPOCH_UNITS = (("s", 1e11, 1_000_000_000), ("ms", 1e14, 1_000_000), ("us", 1e17, 1_000), ("ns", 1e20, 1))
+# Below each limit a number counts seconds, ms, us or ns; the second figure is that unit in ns.
+_EPOCH_UNITS = ((1e11, 1_000_000_000), (1e14, 1_000_000), (1e17, 1_000), (1e20, 1))
 _LAST_NS = float(pd.Timestamp.max.value)
 _OFFSET = r"(?:Z|[+-]\d{2}:?\d{2})$"
 _REMEDY = "write ISO 8601 (2024-03-10 14:30:00 or 2024-03-10) or an epoch number in s, ms, us or ns"
@@ -68,7 +69,7 @@ def _from_numbers(column: pd.Series) -> Times:
     if values.size and ((values >= 19000101) & (values <= 21001231)).all():
         return _from_text(column.astype("int64").astype("string"))
     largest = float(np.abs(values).max(initial=0))
-    unit, limit, scale = next((u for u in _EPOCH_UNITS if largest < u[1]), _EPOCH_UNITS[-1])
+    limit, scale = next((unit for unit in _EPOCH_UNITS if largest < unit[0]), _EPOCH_UNITS[-1])
     # One unit per column: a value a thousand times smaller than its neighbours was written in another one.
     foreign = (values < limit / 1e4) & (largest >= limit / 1e4)
     _refuse(foreign | (values < 0) | (values > _LAST_NS / scale), column)
@@ -111,7 +112,7 @@ def stamp(times: Times, timeframe: str, calendar: str, *, opening: bool) -> Stam
     if dated and length.seconds != 86400:
         raise DataError(
             f"{length} bars with dates only: a date does not say whether it opens or closes the bar; "
-            "write closing times, or give daily bars"
+            "write closing times, or set data.timeframe to 1d if the bars are daily"
         )
     if dated:
         closes = sessions.session_closes(times.wall.normalize())
