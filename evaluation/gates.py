@@ -1,0 +1,285 @@
+"""May this model serve, and may it trade? Rules, one reason in words per rule, and the verdict.
+
+Three kinds of check:
+
+- integrity: the artefact is what was trained (parity, valid probabilities, enough rows, intact bundle);
+- quality: its probabilities are calibrated and better than the base rate;
+- trade: its record after costs is better than luck, given everything that was tried.
+
+A model is `servable` when all of integrity and quality pass, `tradable` when the trade checks pass too.
+
+Inputs are plain dicts: `evidence` as `evaluation.evidence` documents it, `parity` as {base model: largest
+absolute difference between ONNX and native probability, "probability": that of the final one}; the keys
+"confidence" and "rows" of `parity` are not judged.
+
+A figure that is missing or undefined never passes. Light to import: standard library and numpy only.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from statistics import variance
+from typing import Any
+
+from core.errors import ArtifactError, DataError
+from evaluation.overfitting import dsr, expected_max_sharpe
+from evaluation.verdict import Check, ServeRules, TradeRules, Verdict, verdict
+
+__all__ = ["Check", "ServeRules", "TradeRules", "Verdict", "bundle_fault", "compare", "judge", "recount"]
+
+
+_NOT_JUDGED = frozenset({"probability", "confidence", "rows"})
+
+
+def judge(
+    evidence: Mapping[str, Any],
+    parity: Mapping[str, float],
+    serve: ServeRules,
+    trade: TradeRules,
+    *,
+    bundle_fault: str | None,
+) -> Verdict:
+    """Apply every rule.
+
+    bundle_fault: what is wrong with the bundle's files, None when every hash was verified and matched.
+    Raises DataError naming the figure when the evidence lacks one.
+    """
+    return verdict(
+        [
+            *_integrity(evidence, parity, serve, bundle_fault),
+            _calibrated(evidence, serve),
+            _skilled(evidence, serve),
+            recount(evidence, [], trade),
+            _enough_trades(evidence, trade),
+            _beats_benchmark(evidence),
+            _drawdown(evidence, trade),
+            _credible_sharpe(evidence, trade),
+            _credible_hits(evidence, trade),
+        ]
+    )
+
+
+def recount(evidence: Mapping[str, Any], trials: int | Sequence[float], trade: TradeRules) -> Check:
+    """The deflated-Sharpe check over more trials than the evidence itself lists.
+
+    trials: per-period Sharpes of the OTHER trials, those of earlier versions and abandoned runs, or only
+    the TOTAL number of trials, the evidence's own included (a smaller number counts as the evidence's).
+
+    The variance is that of all Sharpes known. Where some are only counted, or one alone is known, it is
+    at least 1/(n − 1): that of Sharpes estimated from n returns without any skill.
+    """
+    record = _get(evidence, "backtest")
+    sharpe, n = record.get("sharpe_per_period"), int(_get(evidence, "backtest", "n"))
+    known = [float(trial["sharpe"]) for trial in _get(evidence, "trials")]
+    counted = len(known)
+    if isinstance(trials, int):
+        counted = max(counted, trials)
+    else:
+        known += [float(value) for value in trials]
+        counted = len(known)
+    counted = max(counted, 1)
+    if sharpe is None or n < 2:
+        reason = "Deflated Sharpe undefined: the strategy's account never moved"
+        return Check("deflated_sharpe", "trade", False, None, trade.min_dsr, reason)
+    spread = variance(known) if len(known) > 1 else 0.0
+    if counted > len(known) or len(known) < 2:
+        spread = max(spread, 1 / (n - 1))
+    value = dsr(sharpe, n, record["skew"], record["kurtosis"], trials=counted, variance=spread)
+    passed, luck = value >= trade.min_dsr, expected_max_sharpe(spread, counted)
+    return Check(
+        "deflated_sharpe",
+        "trade",
+        passed,
+        value,
+        trade.min_dsr,
+        f"Deflated Sharpe {value:.3f} {_reaches(value, trade.min_dsr)} {trade.min_dsr:g} over "
+        f"{_plural(counted, 'trial')}: the result is {'more than luck' if passed else 'explained by luck'} "
+        f"({sharpe:.4f} per bar over {n} bars; the luckiest of {counted} would show {luck:.4f})",
+    )
+
+
+def compare(
+    champion_p: Sequence[float],
+    challenger_p: Sequence[float],
+    y: Sequence[float],
+    *,
+    min_rows: int,
+    tolerance: float,
+    horizon: int = 1,
+) -> Check:
+    """May the challenger take the champion's place? Paired on the same rows, in time order.
+
+    champion_p, challenger_p: [n] P(up) on rows that neither was trained on; y: [n] outcomes 0 or 1.
+    Passes when the challenger's mean log-loss is at most `tolerance` nats worse, on `min_rows` rows or
+    more. The reason gives the paired Diebold-Mariano test, so that a change within noise is seen as one.
+    """
+    from evaluation.classification import losses
+    from evaluation.comparison import better
+
+    rule = "challenger_not_worse"
+    if len(y) < min_rows:
+        reason = f"{len(y)} rows that champion and challenger share < {min_rows}: too few to compare"
+        return Check(rule, "quality", False, None, tolerance, reason)
+    champion, challenger = losses(y, champion_p), losses(y, challenger_p)
+    worse = float((challenger - champion).mean())
+    p = better(champion, challenger, horizon=horizon).p_second_better
+    return Check(
+        rule,
+        "quality",
+        worse <= tolerance,
+        worse,
+        tolerance,
+        f"Challenger log-loss {challenger.mean():.5f} against the champion's {champion.mean():.5f} on "
+        f"{len(y)} shared rows: difference {worse:+.5f} {_within(worse, tolerance)} {tolerance:g} "
+        f"(one-sided p that it is no better: {p:.3f})",
+    )
+
+
+def bundle_fault(directory: Path) -> str | None:
+    """What is wrong with the files of a bundle, None when every hash matches: for `judge`."""
+    from core.bundle import verify
+
+    try:
+        verify(directory)
+    except ArtifactError as fault:
+        return str(fault)
+    return None
+
+
+def _integrity(
+    evidence: Mapping[str, Any], parity: Mapping[str, float], rules: ServeRules, fault: str | None
+) -> list[Check]:
+    bases = sorted({*_get(evidence, "base_models"), *(set(parity) - _NOT_JUDGED)})
+    return [
+        *(_parity(f"parity_{name}", name, parity.get(name), rules.max_parity_base) for name in bases),
+        _parity("parity_final", "the final probability", parity.get("probability"), rules.max_parity_final),
+        _valid_probabilities(evidence),
+        _enough_rows(evidence, rules),
+        Check(
+            "bundle_intact",
+            "integrity",
+            fault is None,
+            None,
+            None,
+            "Every file of the bundle has its recorded hash" if fault is None else f"Bundle damaged: {fault}",
+        ),
+    ]
+
+
+def _parity(rule: str, name: str, difference: float | None, limit: float) -> Check:
+    if difference is None or not isfinite(difference):
+        reason = f"Parity of {name} was not measured: ONNX and training library must be compared"
+        return Check(rule, "integrity", False, None, limit, reason)
+    passed = difference <= limit
+    reason = f"ONNX {name} differs by {difference:.1e} {_within(difference, limit)} {limit:g}"
+    return Check(rule, "integrity", passed, difference, limit, reason)
+
+
+def _valid_probabilities(evidence: Mapping[str, Any]) -> Check:
+    invalid = {name: count for name, count in _get(evidence, "invalid").items() if count}
+    named = ", ".join(f"{count} of {name}" for name, count in sorted(invalid.items()))
+    reason = f"Predictions not in [0, 1]: {named}" if invalid else "Every probability is finite and in [0, 1]"
+    return Check("probabilities_valid", "integrity", not invalid, sum(invalid.values()), 0, reason)
+
+
+def _enough_rows(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
+    rows = int(_get(evidence, "rows"))
+    reason = f"{rows} out-of-sample rows {_reaches(rows, rules.min_rows)} {rules.min_rows}"
+    return Check("enough_rows", "integrity", rows >= rules.min_rows, rows, rules.min_rows, reason)
+
+
+def _calibrated(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
+    error, noise = _get(evidence, "calibration", "ece"), _get(evidence, "calibration", "noise")
+    limit = rules.max_ece + noise
+    passed = error <= limit
+    reason = (
+        f"Calibration error {error:.4f} {_within(error, limit)} {limit:.4f} ({rules.max_ece:g} and "
+        f"{noise:.4f} that chance explains at {_get(evidence, 'rows')} rows): "
+        f"{'its probabilities mean what they say' if passed else 'its probabilities cannot be believed'}"
+    )
+    return Check("calibrated", "quality", passed, error, limit, reason)
+
+
+def _skilled(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
+    skill, baseline = _get(evidence, "skill"), _get(evidence, "baseline")
+    p, gain = skill["p_value"], skill["difference"]
+    if p is None:
+        reason = f"Too few rows to test the log-loss against {baseline}"
+        return Check("better_than_base_rate", "quality", False, None, rules.max_skill_p, reason)
+    passed = gain > 0 and p <= rules.max_skill_p
+    reason = (
+        f"Log-loss {abs(gain):.5f} {'lower' if gain > 0 else 'higher'} than {baseline}, one-sided p {p:.3f} "
+        f"{_within(p, rules.max_skill_p)} {rules.max_skill_p:g}: "
+        f"{'it knows more than the base rate' if passed else 'no better than always saying the base rate'}"
+    )
+    return Check("better_than_base_rate", "quality", passed, p, rules.max_skill_p, reason)
+
+
+def _enough_trades(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
+    trades = int(_get(evidence, "backtest", "trades"))
+    passed = trades >= rules.min_trades
+    reason = f"{_plural(trades, 'trade')} {_reaches(trades, rules.min_trades)} {rules.min_trades}"
+    reason += "" if passed else ": too few to judge"
+    return Check("enough_trades", "trade", passed, trades, rules.min_trades, reason)
+
+
+def _beats_benchmark(evidence: Mapping[str, Any]) -> Check:
+    rule, value, bar = "beats_benchmark", *(_get(evidence, of, "sharpe") for of in ("backtest", "benchmark"))
+    if value is None or bar is None:
+        reason = "Sharpe after costs undefined: there is nothing to set against buy and hold"
+        return Check(rule, "trade", False, value, bar, reason)
+    passed = value > bar
+    reason = f"Sharpe after costs {value:.2f} {'>' if passed else '<='} {bar:.2f} of buy and hold"
+    return Check(rule, "trade", passed, value, bar, reason)
+
+
+def _drawdown(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
+    depth, limit = -float(_get(evidence, "backtest", "max_drawdown")), rules.max_drawdown
+    reason = f"Largest drawdown {depth:.1%} {_within(depth, limit)} {limit:.1%}"
+    return Check("drawdown", "trade", depth <= limit, depth, limit, reason)
+
+
+def _credible_sharpe(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
+    known = {
+        name: record["sharpe"]
+        for name, record in _get(evidence, "backtests").items()
+        if record["sharpe"] is not None
+    }
+    name = max(known, key=lambda key: known[key], default=_get(evidence, "primary"))
+    return _credible("credible_sharpe", f"Sharpe of {name}", known.get(name, 0.0), rules.max_sharpe)
+
+
+def _credible_hits(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
+    share = _get(evidence, "positives")
+    limit = min(1.0, rules.max_hit_rate + max(share, 1 - share) - 0.5)
+    rates = {name: figures["hit_rate"] for name, figures in _get(evidence, "models").items()}
+    name = max(rates, key=lambda key: rates[key])
+    return _credible("credible_hit_rate", f"Hit rate of {name}", rates[name], limit)
+
+
+def _credible(rule: str, what: str, value: float, limit: float) -> Check:
+    passed = value <= limit
+    reason = f"{what} {value:.3f} {_within(value, limit)} {limit:.3f}"
+    reason += "" if passed else ": too good to be true; look for a leak before anything else"
+    return Check(rule, "trade", passed, value, limit, reason)
+
+
+def _get(evidence: Mapping[str, Any], *keys: str) -> Any:
+    found: Any = evidence
+    for depth, key in enumerate(keys, 1):
+        if key not in found:
+            raise DataError(f"the evidence lacks {'.'.join(keys[:depth])}: run the evaluate stage again")
+        found = found[key]
+    return found
+
+
+def _reaches(value: float, floor: float) -> str:
+    return ">=" if value >= floor else "<"
+
+
+def _within(value: float, limit: float) -> str:
+    return "<=" if value <= limit else ">"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
