@@ -217,14 +217,14 @@ class DecisionStore:
     """
 
     def __init__(self, path: Path, clock: Clock, rules: DecisionRules | None = None) -> None:
-        self._path, self._clock, self._rules = path, clock, rules or DecisionRules()
+        self._path, self._clock, self.rules = path, clock, rules or DecisionRules()
 
     def apply(self, seen: Observation) -> Decision:
         """Decide on `seen`, durable before it returns: a crash after it cannot retrain twice."""
         with exclusive_lock(self._path.with_suffix(".lock")):
             states = self._load()
             state, decision = decide(
-                states.get(seen.subject, SubjectState()), seen, self._clock.now(), self._rules
+                states.get(seen.subject, SubjectState()), seen, self._clock.now(), self.rules
             )
             states[seen.subject] = state
             write_json(self._path, {name: _plain(one) for name, one in states.items()})

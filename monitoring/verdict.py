@@ -105,6 +105,7 @@ class Comparison:
     columns: tuple[str, ...]
     missing: tuple[str, ...]
     prediction: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def judged(self) -> list[str]:
@@ -121,13 +122,16 @@ def compare(
 ) -> Comparison:
     """Cut both samples to `rules` and sort out columns; both indexed by bar time UTC, ascending.
 
-    A feature that is not finite in more than half of the window is `missing`: it is a signal of its own and
+    The window is at most half as long as the reference, whose own blocks it is compared with. A feature that
+    is not finite in half of the window is `missing`: it is a signal of its own and
     does not enter the distances. DataError for an absent column, too few rows or an unordered index.
     """
     columns = list(columns)
     for name, frame in (("current", current), ("reference", reference)):
         _check(name, frame, columns, rules)
-    current, reference = current.tail(rules.window_rows), reference.tail(rules.reference_rows)
+    reference = reference.tail(rules.reference_rows)
+    asked = min(rules.window_rows, len(current))
+    current = current.tail(_window_rows(asked, len(reference), rules))
     filled = np.isfinite(current[columns].to_numpy(np.float64)).mean(axis=0)
     known = np.isfinite(reference[columns].to_numpy(np.float64)).mean(axis=0)
     usable = tuple(c for c, f, k in zip(columns, filled, known, strict=True) if f >= 0.5 and k >= 0.5)
@@ -135,7 +139,31 @@ def compare(
     if not usable:
         raise DataError("no feature is finite in half of the window: the log holds no usable feature values")
     has_prediction = prediction in current.columns and prediction in reference.columns
-    return Comparison(current, reference, usable, missing, prediction if has_prediction else None)
+    notes = _notes(asked, current, reference)
+    return Comparison(current, reference, usable, missing, prediction if has_prediction else None, notes)
+
+
+def _window_rows(asked: int, reference_rows: int, rules: DriftRules) -> int:
+    rows = min(asked, reference_rows // 2)
+    if rows < rules.min_rows:
+        raise DataError(
+            f"the reference has {reference_rows} rows, at least {2 * rules.min_rows} (2 · drift.min_rows) are "
+            "needed to learn what is normal for a window: keep a longer reference"
+        )
+    return rows
+
+
+def _notes(asked: int, current: pd.DataFrame, reference: pd.DataFrame) -> tuple[str, ...]:
+    notes = []
+    if len(current) < asked:
+        notes.append(
+            f"The window was cut from {asked} to {len(current)} bars, half of the reference's {len(reference)}."
+        )
+    if seen := int((current.index <= reference.index[-1]).sum()):
+        notes.append(
+            f"{seen} of the bars are not after the reference: the model may have been trained on them."
+        )
+    return tuple(notes)
 
 
 def _check(name: str, frame: pd.DataFrame, columns: list[str], rules: DriftRules) -> None:
@@ -167,7 +195,7 @@ def assess(
     """Judge the end of `current` against the end of `reference`, as long as `rules` say.
 
     Both indexed by bar time UTC with one float column per feature, and `prediction` where known. No
-    Evidently: a tenth of a second for 60 columns. DataError as in `compare` and `block_null`.
+    Evidently: a tenth of a second for 60 columns. DataError as in `compare`.
     """
     rules = rules or DriftRules()
     return judge(compare(current, reference, columns, prediction, rules), subject, version, rules)
@@ -211,7 +239,7 @@ def judge(samples: Comparison, subject: str, version: str, rules: DriftRules) ->
         severity=level,
         action=ACTIONS[level],
         reasons=_reasons(found, share, limit, null_max, degradation, prediction, samples.missing),
-        remark=_remark(len(now), len(past), len(null.distances)),
+        remark=" ".join((_remark(len(now), len(past), len(null.distances)), *samples.notes)),
     )
 
 

@@ -95,6 +95,19 @@ def test_without_reference_predictions_the_verdict_says_so(noise: pd.DataFrame) 
     assert any("not compared" in reason for reason in verdict.reasons)
 
 
+def test_a_short_reference_shortens_the_window_and_says_so(noise: pd.DataFrame) -> None:
+    verdict = assess(noise.iloc[800:], noise.iloc[:300], columns=["x0", "x1"])
+    assert verdict.rows == 150
+    assert "cut from 200 to 150 bars" in verdict.remark
+    with pytest.raises(DataError, match="100 rows, at least 120"):
+        assess(noise.iloc[800:], noise.iloc[:100], columns=["x0"])
+
+
+def test_bars_the_model_was_trained_on_are_named(noise: pd.DataFrame) -> None:
+    verdict = assess(noise.iloc[700:], noise.iloc[:800], columns=["x0", "x1"])
+    assert "50 of the bars do not come after the reference" in verdict.remark
+
+
 def test_inputs_are_not_mutated(noise: pd.DataFrame) -> None:
     now, past = noise.iloc[800:].copy(), noise.iloc[:800].copy()
     assess(now, past, columns=["x0", "x1"])
