@@ -92,85 +92,86 @@ OPCODES = (
 
 
 @njit
-def step(op: int, row: Any, params: Any, buf: Any, n: int, state: Any, work: Any) -> None:
-    """Run one operator over the first `n` values of its input rows."""
+def step(code: Any, params: Any, k: int, buf: Any, n: int, state: Any, work: Any) -> None:
+    """Run operation `k` over the first `n` values of its input rows."""
+    op = code[k, 0]
     if op == 0:
-        elementwise_add(buf, n, row[1], row[5], row[6])
+        elementwise_add(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 1:
-        elementwise_sub(buf, n, row[1], row[5], row[6])
+        elementwise_sub(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 2:
-        elementwise_mul(buf, n, row[1], row[5], row[6])
+        elementwise_mul(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 3:
-        elementwise_div(buf, n, row[1], row[5], row[6])
+        elementwise_div(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 4:
-        elementwise_ratio(buf, n, row[1], row[5], row[6], params[0])
+        elementwise_ratio(buf, n, code[k, 1], code[k, 5], code[k, 6], params[k, 0])
     elif op == 5:
-        elementwise_neg(buf, n, row[1], row[5])
+        elementwise_neg(buf, n, code[k, 1], code[k, 5])
     elif op == 6:
-        elementwise_abs(buf, n, row[1], row[5])
+        elementwise_abs(buf, n, code[k, 1], code[k, 5])
     elif op == 7:
-        elementwise_sign(buf, n, row[1], row[5])
+        elementwise_sign(buf, n, code[k, 1], code[k, 5])
     elif op == 8:
-        elementwise_square(buf, n, row[1], row[5])
+        elementwise_square(buf, n, code[k, 1], code[k, 5])
     elif op == 9:
-        elementwise_sqrt(buf, n, row[1], row[5])
+        elementwise_sqrt(buf, n, code[k, 1], code[k, 5])
     elif op == 10:
-        elementwise_log(buf, n, row[1], row[5])
+        elementwise_log(buf, n, code[k, 1], code[k, 5])
     elif op == 11:
-        elementwise_sin(buf, n, row[1], row[5])
+        elementwise_sin(buf, n, code[k, 1], code[k, 5])
     elif op == 12:
-        elementwise_cos(buf, n, row[1], row[5])
+        elementwise_cos(buf, n, code[k, 1], code[k, 5])
     elif op == 13:
-        elementwise_max(buf, n, row[1], row[5], row[6])
+        elementwise_max(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 14:
-        elementwise_min(buf, n, row[1], row[5], row[6])
+        elementwise_min(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 15:
-        elementwise_gt(buf, n, row[1], row[5], row[6])
+        elementwise_gt(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 16:
-        elementwise_ge(buf, n, row[1], row[5], row[6])
+        elementwise_ge(buf, n, code[k, 1], code[k, 5], code[k, 6])
     elif op == 17:
-        elementwise_where(buf, n, row[1], row[5], row[6], row[7])
+        elementwise_where(buf, n, code[k, 1], code[k, 5], code[k, 6], code[k, 7])
     elif op == 18:
-        clock_day_of_week(buf, n, row[1], row[5])
+        clock_day_of_week(buf, n, code[k, 1], code[k, 5])
     elif op == 19:
-        clock_hour_of_day(buf, n, row[1], row[5])
+        clock_hour_of_day(buf, n, code[k, 1], code[k, 5])
     elif op == 20:
-        clock_day_of_year(buf, n, row[1], row[5])
+        clock_day_of_year(buf, n, code[k, 1], code[k, 5])
     elif op == 21:
-        clock_month(buf, n, row[1], row[5])
+        clock_month(buf, n, code[k, 1], code[k, 5])
     elif op == 22:
-        moments_std(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        moments_std(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 23:
-        moments_skew(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        moments_skew(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 24:
-        moments_kurt(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        moments_kurt(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 25:
-        moments_corr(buf, n, row[1], row[5], row[6], state, row[2], work, int(params[0]))
+        moments_corr(buf, n, code[k, 1], code[k, 5], code[k, 6], state, code[k, 2], work, int(params[k, 0]))
     elif op == 26:
-        moments_slope(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        moments_slope(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 27:
-        moments_rsquare(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        moments_rsquare(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 28:
-        moments_wma(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        moments_wma(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 29:
-        recursive_ema(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        recursive_ema(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 30:
-        recursive_wilder(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        recursive_wilder(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 31:
-        window_delay(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_delay(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 32:
-        window_sum(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_sum(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 33:
-        window_mean(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_mean(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 34:
-        window_highest(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_highest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 35:
-        window_lowest(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_lowest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 36:
-        window_bars_since_highest(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_bars_since_highest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 37:
-        window_bars_since_lowest(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_bars_since_lowest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 38:
-        window_rank(buf, n, row[1], row[5], state, row[2], work, int(params[0]))
+        window_rank(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
     elif op == 39:
-        window_deviation(buf, n, row[1], row[5], row[6], state, row[2], work, int(params[0]))
+        window_deviation(buf, n, code[k, 1], code[k, 5], code[k, 6], state, code[k, 2], work, int(params[k, 0]))

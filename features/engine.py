@@ -40,13 +40,12 @@ def _compile(digest: str) -> Callable[..., None]:
                     buf[column, i] = columns[column, start + i]
             bars = int(state[0])
             for k in range(code.shape[0]):
-                row = code[k]
-                step(row[OP], row, params[k], buf, n, state, work)
-                feature = row[EMIT]
+                step(code, params, k, buf, n, state, work)
+                feature = code[k, EMIT]
                 if feature >= 0:
                     for i in range(n):
-                        value = buf[row[OUT], i]
-                        defined = bars + i >= row[WARMUP] and math.isfinite(value)
+                        value = buf[code[k, OUT], i]
+                        defined = bars + i >= code[k, WARMUP] and math.isfinite(value)
                         out[feature, start + i] = value if defined else math.nan
             state[0] = bars + n
             start += n

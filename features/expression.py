@@ -83,8 +83,12 @@ class Call(Expression):
 
     @cached_property
     def warmup(self) -> int:  # type: ignore[override]
-        own = OPERATORS[self.operator].warmup(*self.params)
-        return own + max(argument.warmup for argument in self.inputs)
+        spec = OPERATORS[self.operator]
+        own = spec.warmup(*self.params)
+        return max(
+            argument.warmup + (own if position < spec.remembered else 0)
+            for position, argument in enumerate(self.inputs)
+        )
 
     @property
     def precedence(self) -> int:

@@ -30,11 +30,11 @@ def source() -> str:
         f"    {'if' if code == 0 else 'elif'} op == {code}:\n        {_call(operator)}\n"
         for code, operator in enumerate(OPERATORS.values())
     )
-    signature = "def step(op: int, row: Any, params: Any, buf: Any, n: int, state: Any, work: Any) -> None:\n"
+    signature = "def step(code: Any, params: Any, k: int, buf: Any, n: int, state: Any, work: Any) -> None:\n"
     return (
         f"{HEADER}{''.join(imports)}\n"
         f"OPCODES = (\n{names})\n\n\n@njit\n{signature}"
-        f'    """Run one operator over the first `n` values of its input rows."""\n{body}'
+        f'    """Run operation `k` over the first `n` values of its input rows."""\n    op = code[k, 0]\n{body}'
     )
 
 
@@ -43,12 +43,13 @@ def _alias(operator: Operator) -> str:
 
 
 def _call(operator: Operator) -> str:
-    inputs = [f"row[{FIRST_INPUT + i}]" for i in range(operator.inputs)]
+    inputs = [f"code[k, {FIRST_INPUT + i}]" for i in range(operator.inputs)]
     params = [
-        f"int(params[{i}])" if param.integer else f"params[{i}]" for i, param in enumerate(operator.params)
+        f"int(params[k, {i}])" if param.integer else f"params[k, {i}]"
+        for i, param in enumerate(operator.params)
     ]
-    memory = ["state", "row[2]", "work"] if operator.state else []
-    return f"{_alias(operator)}({', '.join(['buf', 'n', 'row[1]', *inputs, *memory, *params])})"
+    memory = ["state", "code[k, 2]", "work"] if operator.state else []
+    return f"{_alias(operator)}({', '.join(['buf', 'n', 'code[k, 1]', *inputs, *memory, *params])})"
 
 
 if __name__ == "__main__":

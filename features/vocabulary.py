@@ -17,6 +17,8 @@ NAMES = {
     "plus_dm": "where(up_move > down_move, max(up_move, 0), 0)",
     "minus_dm": "where(down_move > up_move, max(down_move, 0), 0)",
     "money_flow": "sign(typical - delay(typical, 1)) * typical * volume",
+    "close_location": "ratio(close - low - (high - close), high - low, 0)",
+    "buying_pressure": "close - true_low",
     "signed_volume": "sign(close - delay(close, 1)) * volume",
 }
 
@@ -36,6 +38,9 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "cci": (("n",), "ratio(typical - mean(typical, n), 0.015 * deviation(typical, mean(typical, n), n), 0)"),
     "forecast": (("x", "n"), "mean(x, n) + slope(x, n) * ((n - 1) / 2)"),
     "autocorrelation": (("x", "lag", "n"), "corr(x, delay(x, lag), n)"),
+    "ultimate": (("n",), "ratio(sum(buying_pressure, n), sum(true_range, n), 0.5)"),
+    "cycle_sin": (("x", "period"), "sin(x * (6.283185307179586 / period))"),
+    "cycle_cos": (("x", "period"), "cos(x * (6.283185307179586 / period))"),
     "lt": (("a", "b"), "b > a"),
     "le": (("a", "b"), "b >= a"),
 }

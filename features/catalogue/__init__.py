@@ -4,12 +4,30 @@ import functools
 from collections.abc import Mapping
 
 from core.errors import ConfigurationError
-from features.catalogue import returns
+from features.catalogue import (
+    calendar,
+    candle,
+    momentum,
+    price,
+    statistics,
+    trend,
+    volatility,
+    volume,
+)
 from features.catalogue.entry import Feature
 from features.parser import parse
 from features.program import Program, compile_program
 
-CATALOGUE: tuple[Feature, ...] = (*returns.FEATURES,)
+CATALOGUE: tuple[Feature, ...] = (
+    *price.FEATURES,
+    *trend.FEATURES,
+    *momentum.FEATURES,
+    *volatility.FEATURES,
+    *volume.FEATURES,
+    *statistics.FEATURES,
+    *candle.FEATURES,
+    *calendar.FEATURES,
+)
 
 __all__ = ["CATALOGUE", "Feature", "compiled", "definitions", "names", "warmup"]
 

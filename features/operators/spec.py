@@ -26,8 +26,11 @@ MAX_WINDOW = 100_000
 
 
 def njit(function: Function) -> Function:
-    """Numba without fastmath: reassociation would make the result depend on the block size."""
-    return cast(Function, numba.njit(error_model="numpy")(function))
+    """Numba without fastmath: reassociation would make the result depend on the block size.
+
+    Without reference counts and Python wrappers too: kernels allocate nothing and only the engine calls them.
+    """
+    return cast(Function, numba.njit(error_model="numpy", no_cpython_wrapper=True, _nrt=False)(function))
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Operator:
     """A registered operator.
 
     `state(*params)` gives (zeros, unknowns): how many state values start at 0 and how many, after them,
-    start as NaN. `warmup(*params)` gives the bars that this operator adds before its first defined value.
+    start as NaN. `warmup(*params)` gives the bars that this operator adds before its first defined value; it
+    applies to the first `remembered` inputs, the others are read at the newest bar only.
     """
 
     name: str
@@ -69,6 +73,7 @@ class Operator:
     params: tuple[Param, ...]
     state: Callable[..., tuple[int, int]] | None
     warmup: Callable[..., int]
+    remembered: int
 
 
 OPERATORS: dict[str, Operator] = {}
@@ -89,6 +94,7 @@ def operator(
     params: tuple[Param, ...] = (),
     state: Callable[..., tuple[int, int]] | None = None,
     warmup: Callable[..., int] = no_warmup,
+    remembered: int | None = None,
 ) -> Callable[[Function], Function]:
     """Compile a block kernel with numba and register it under its own name."""
 
@@ -96,7 +102,8 @@ def operator(
         name = function.__name__
         if name in OPERATORS:
             raise ConfigurationError(f"operator {name!r} is defined twice")
-        OPERATORS[name] = Operator(name, function.__module__, inputs, params, state, warmup)
+        kept = inputs if remembered is None else remembered
+        OPERATORS[name] = Operator(name, function.__module__, inputs, params, state, warmup, kept)
         return njit(function)
 
     return register

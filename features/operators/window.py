@@ -151,7 +151,7 @@ def rank(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Float
         buf[out, i] = (below + 0.5 * (equal + 1)) / window if complete else math.nan
 
 
-@operator(2, (WINDOW,), ring_state, full_window)
+@operator(2, (WINDOW,), ring_state, full_window, remembered=1)
 def deviation(
     buf: Any, n: int, out: int, x: int, center: int, state: Floats, at: int, work: Floats, window: int
 ) -> None:
