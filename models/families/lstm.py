@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils import clip_grad_norm_
 
 from core.errors import ArtifactError
 from models.dataset import padded
@@ -40,7 +41,7 @@ class Params(FamilyParams):
 
     hidden: int = Field(16, ge=1, description="width of the embedding and of the LSTM state")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of embedded inputs and pooled states dropped")
-    learning_rate: float = Field(1e-3, gt=0, description="step of AdamW")
+    learning_rate: float = Field(3e-3, gt=0, description="step of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="decay of AdamW")
     batch: int = Field(128, ge=1, description="windows per step")
     max_epochs: int = Field(12, ge=0, description="passes over the fitting rows, at most")
@@ -74,14 +75,18 @@ class Lstm:
 
 
 def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> Lstm:
-    """AdamW from the base rate; the epoch with the best inner log-loss is kept, epoch 0 among them."""
+    """Find the number of epochs on the inner block, none among them, then train that many on all `rows`."""
     fitting, tail = inner_split(data, rows, params.inner_share)
-    scaler = Scaler.fit(data.x[fitting])
-    views = _scaled_windows(data.x, scaler, window)
+    epochs = _count_epochs(data, fitting, tail, seed, window, params)
+    run = _Run.start(data, rows, seed, window, params)
     with _reproducible(seed):
-        module = _fresh(data, fitting, params)
-        module = _train(module, views, data, fitting, tail, params, np.random.default_rng(seed))
-    return Lstm(scaler.mean, scaler.scale, module, window)
+        module = run.fresh_module()
+        optimiser = _optimiser(module, params)
+        for _ in range(epochs):
+            run.epoch(module, optimiser)
+    with torch.no_grad():
+        module.head.bias.add_(run.offset)
+    return Lstm(run.scaler.mean, run.scaler.scale, module.eval(), window)
 
 
 def load(directory: Path) -> Lstm:
@@ -91,7 +96,7 @@ def load(directory: Path) -> Lstm:
     tensors = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in stored.items() if k.startswith(prefix)}
     try:
         hidden, features = tensors["embed.weight"].shape
-        module = LstmAttention(features, hidden, 0.0)
+        module = LstmAttention(features, hidden, 0.0, int(stored["window"]))
         module.load_state_dict(tensors)
         module.eval()
         return Lstm(stored["mean"], stored["scale"], module, int(stored["window"]))
@@ -105,67 +110,80 @@ def _scaled_windows(x: Features, scaler: Scaler, window: int) -> Tensor:
     return torch.from_numpy(scaled).unfold(0, window, 1).transpose(1, 2)  # [n, window, F], a view
 
 
-def _fresh(data: Dataset, rows: Rows, params: Params) -> LstmAttention:
-    """A module that starts at the base rate of the fitting rows."""
-    module = LstmAttention(data.x.shape[1], params.hidden, params.dropout)
-    w, _ = class_balance(data.y[rows], data.w[rows], params.class_weight)
-    rate = float(np.sum(w * data.y[rows]) / np.sum(w))
-    with torch.no_grad():
-        module.head.weight.zero_()
-        module.head.bias.fill_(float(np.log(rate / (1.0 - rate))))
-    return module
+def _count_epochs(data: Dataset, fitting: Rows, tail: Rows, seed: int, window: int, params: Params) -> int:
+    """Epochs on `fitting` with the best log-loss on `tail`, given up after `patience` worse ones."""
+    run = _Run.start(data, fitting, seed, window, params)
+    tail_w, _ = class_balance(data.y[tail], data.w[tail], params.class_weight)
+    losses: list[float] = []
+    with _reproducible(seed):
+        module = run.fresh_module()
+        optimiser = _optimiser(module, params)
+        for epoch in range(params.max_epochs + 1):
+            if epoch > 0:
+                run.epoch(module, optimiser)
+            losses.append(weighted_log_loss(data.y[tail], sigmoid(_logits(module, run.views, tail)), tail_w))
+            if epoch - int(np.argmin(losses)) >= params.patience:
+                break
+    return int(np.argmin(losses))
 
 
-def _train(
-    module: LstmAttention,
-    views: Tensor,
-    data: Dataset,
-    fitting: Rows,
-    tail: Rows,
-    params: Params,
-    rng: np.random.Generator,
-) -> LstmAttention:
-    w, offset = class_balance(data.y[fitting], data.w[fitting], params.class_weight)
-    inner_w, _ = class_balance(data.y[tail], data.w[tail], params.class_weight)
-    targets = torch.from_numpy(data.y.astype(np.float32))
-    weights = torch.zeros(len(data))
-    weights[fitting] = torch.from_numpy((w / w.mean()).astype(np.float32))
-    optimiser = torch.optim.AdamW(
-        module.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay
-    )
-    best, best_loss, waited = deepcopy(module), np.inf, 0
-    for epoch in range(params.max_epochs + 1):
-        if epoch > 0:
-            _epoch(module, optimiser, views, targets, weights, rng.permutation(fitting), params.batch)
-        loss = weighted_log_loss(data.y[tail], sigmoid(_logits(module, views, tail)), inner_w)
-        waited = 0 if loss < best_loss else waited + 1
-        if waited == 0:
-            best, best_loss = deepcopy(module), loss
-        if waited >= params.patience:
-            break
-    with torch.no_grad():
-        best.head.bias.add_(offset)
-    return best.eval()
+@dataclass(frozen=True)
+class _Run:
+    """One training run: rows in random order, weighted targets, windows as a view."""
+
+    rows: Rows
+    scaler: Scaler
+    views: Tensor
+    targets: Tensor
+    weights: Tensor
+    rate: float
+    offset: float
+    rng: np.random.Generator
+    params: Params
+
+    @classmethod
+    def start(cls, data: Dataset, rows: Rows, seed: int, window: int, params: Params) -> Self:
+        scaler = Scaler.fit(data.x[rows])
+        w, offset = class_balance(data.y[rows], data.w[rows], params.class_weight)
+        weights = torch.zeros(len(data))
+        weights[torch.from_numpy(rows)] = torch.from_numpy((w / w.mean()).astype(np.float32))
+        return cls(
+            rows=rows,
+            scaler=scaler,
+            views=_scaled_windows(data.x, scaler, window),
+            targets=torch.from_numpy(data.y.astype(np.float32)),
+            weights=weights,
+            rate=float(np.sum(w * data.y[rows]) / np.sum(w)),
+            offset=offset,
+            rng=np.random.default_rng(seed),
+            params=params,
+        )
+
+    def fresh_module(self) -> LstmAttention:
+        """A module that starts at the rate of the rows."""
+        module = LstmAttention(
+            len(self.scaler.mean), self.params.hidden, self.params.dropout, self.views.shape[1]
+        )
+        with torch.no_grad():
+            module.head.weight.zero_()
+            module.head.bias.fill_(float(np.log(self.rate / (1.0 - self.rate))))
+        return module
+
+    def epoch(self, module: LstmAttention, optimiser: torch.optim.Optimizer) -> None:
+        """One pass over the rows."""
+        module.train()
+        for rows in torch.split(torch.from_numpy(self.rng.permutation(self.rows)), self.params.batch):
+            losses = binary_cross_entropy_with_logits(
+                module(self.views[rows]), self.targets[rows], weight=self.weights[rows]
+            )
+            optimiser.zero_grad()
+            losses.backward()  # type: ignore[no-untyped-call]
+            clip_grad_norm_(module.parameters(), 1.0)
+            optimiser.step()
 
 
-def _epoch(
-    module: LstmAttention,
-    optimiser: torch.optim.Optimizer,
-    views: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    order: Rows,
-    batch: int,
-) -> None:
-    module.train()
-    for start in range(0, len(order), batch):
-        rows = torch.from_numpy(order[start : start + batch])
-        logits = module(views[rows])
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets[rows], reduction="none")
-        optimiser.zero_grad()
-        (weights[rows] * losses).mean().backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
+def _optimiser(module: LstmAttention, params: Params) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(module.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay)
 
 
 def _logits(module: LstmAttention, views: Tensor, rows: Rows) -> Floats:
