@@ -81,8 +81,9 @@ def walk_forward(
     folds: list[Fold] = []
     for start, stop in pairwise(bounds):
         first = 0 if scheme == "anchored" else start - train_rows
-        train = np.arange(first, max(first, start - embargo))
-        folds.append(_fold(train, np.arange(start, stop), times, t1, 0, len(folds) + 1))
+        test = np.arange(start, stop)
+        kept = purge(np.arange(first, max(first, start - embargo)), test, times, t1)
+        folds.append(_fold(kept, test, len(folds) + 1, start - first, embargo))
     return folds
 
 
@@ -126,7 +127,8 @@ def combinatorial(times: Times, t1: Times, *, groups: int, test_groups: int, emb
     folds: list[Fold] = []
     for chosen in combinations(range(groups), test_groups):
         test = np.concatenate([blocks[group] for group in chosen])
-        folds.append(_fold(everything, test, times, t1, embargo, len(folds) + 1))
+        kept = purge(everything, test, times, t1, embargo)
+        folds.append(_fold(kept, test, len(folds) + 1, len(times) - len(test), embargo))
     return folds
 
 
@@ -168,14 +170,13 @@ def _blocks(spare: int, size: int, remainder: str) -> list[int]:
     return bounds
 
 
-def _fold(train: Rows, test: Rows, times: Times, t1: Times, embargo: int, number: int) -> Fold:
-    kept = purge(train, test, times, t1, embargo)
-    if not len(kept):
+def _fold(train: Rows, test: Rows, number: int, before: int, embargo: int) -> Fold:
+    if not len(train):
         raise SplitError(
-            f"fold {number}: purging by label end and embargo {embargo} leaves none of {len(train)} training "
-            f"rows; it needs more than {len(train)}, or a shorter label horizon"
+            f"fold {number}: purging by label end and embargo {embargo} leaves none of {before} training "
+            f"rows; it needs more than {before}, or a shorter label horizon"
         )
-    return Fold(kept, test)
+    return Fold(train, test)
 
 
 def _runs(rows: Rows) -> list[Rows]:

@@ -1,0 +1,199 @@
+"""Each rule says no for its own reason, and only then."""
+
+import copy
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from core.errors import DataError
+from evaluation import gates, performance
+from evaluation.evidence import assemble
+from evaluation.gates import ServeRules, TradeRules, Verdict, compare, judge, recount
+from evaluation.overfitting import dsr
+
+SERVE, TRADE = ServeRules(), TradeRules()
+
+
+def failed(verdict: Verdict) -> list[str]:
+    return [check.rule for check in verdict.checks if not check.passed]
+
+
+def test_a_good_record_passes_everything(record, parity):
+    verdict = judge(record, parity, SERVE, TRADE, bundle_fault=None)
+    assert failed(verdict) == []
+    assert (verdict.integrity, verdict.servable, verdict.tradable) == (True, True, True)
+    assert verdict.reasons == ()
+    assert all(check.reason for check in verdict.checks)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "rule", "words"),
+    [
+        (("rows",), 120, "enough_rows", "120 out-of-sample rows < 500"),
+        (("invalid", "logistic"), 3, "probabilities_valid", "3 of logistic"),
+        (("calibration", "ece"), 0.2, "calibrated", "cannot be believed"),
+        (("skill", "p_value"), 0.2, "better_than_base_rate", "no better than always saying the base rate"),
+        (("skill", "difference"), -0.001, "better_than_base_rate", "higher than base_rate"),
+        (("skill", "p_value"), None, "better_than_base_rate", "Too few rows"),
+        (("backtest", "sharpe_per_period"), 0.01, "deflated_sharpe", "explained by luck"),
+        (("backtest", "sharpe_per_period"), None, "deflated_sharpe", "undefined"),
+        (("backtest", "trades"), 29, "enough_trades", "29 trades < 30: too few"),
+        (("backtest", "sharpe"), 0.3, "beats_benchmark", "0.30 <= 0.40 of buy and hold"),
+        (("backtest", "sharpe"), None, "beats_benchmark", "undefined"),
+        (("backtest", "max_drawdown"), -0.5, "drawdown", "50.0% > 35.0%"),
+        (
+            ("backtests", "logistic", "sharpe"),
+            3.5,
+            "credible_sharpe",
+            "Sharpe of logistic 3.500 > 3.000: too good",
+        ),
+        (("models", "lightgbm", "hit_rate"), 0.7, "credible_hit_rate", "Hit rate of lightgbm 0.700 >"),
+    ],
+)
+def test_each_rule_says_no_alone(record, parity, path, value, rule, words):
+    target = record
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    verdict = judge(record, parity, SERVE, TRADE, bundle_fault=None)
+    assert failed(verdict) == [rule]
+    assert words in verdict.reasons[0]
+    kind = next(check.kind for check in verdict.checks if check.rule == rule)
+    assert verdict.integrity == (kind != "integrity")
+    assert verdict.servable == (kind == "trade")
+    assert not verdict.tradable
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"logistic": 2e-6}, "parity_logistic"),
+        ({"logistic": float("nan")}, "parity_logistic"),
+        ({"logistic": None}, "parity_logistic"),
+        ({"xgboost": 1.0}, "parity_xgboost"),
+        ({"probability": 3e-4}, "parity_final"),
+        ({"probability": None}, "parity_final"),
+    ],
+)
+def test_parity(record, parity, change, rule):
+    figures = {name: value for name, value in {**parity, **change}.items() if value is not None}
+    verdict = judge(record, figures, SERVE, TRADE, bundle_fault=None)
+    assert failed(verdict) == [rule]
+    assert not verdict.integrity
+
+
+def test_a_damaged_bundle_serves_nothing(record, parity):
+    verdict = judge(record, parity, SERVE, TRADE, bundle_fault="model.onnx has SHA-256 12…")
+    assert failed(verdict) == ["bundle_intact"]
+    assert "model.onnx" in verdict.reasons[0]
+    assert not verdict.servable
+
+
+def test_bundle_fault_names_what_is_wrong(tmp_path):
+    assert "manifest.json" in (gates.bundle_fault(tmp_path) or "")
+
+
+def test_missing_figures_are_named(record, parity):
+    del record["benchmark"]["sharpe"]
+    with pytest.raises(DataError, match=r"lacks benchmark\.sharpe: run the evaluate stage"):
+        judge(record, parity, SERVE, TRADE, bundle_fault=None)
+
+
+def test_verdict_survives_json(record, parity):
+    verdict = judge(record, parity, SERVE, replace(TRADE, min_dsr=1.0), bundle_fault=None)
+    assert Verdict.from_dict(verdict.to_dict()) == verdict
+
+
+def test_a_majority_class_moves_the_limit_on_hits(record, parity):
+    record["positives"] = 0.7
+    record["models"]["ensemble"]["hit_rate"] = 0.75
+    assert judge(record, parity, SERVE, TRADE, bundle_fault=None).tradable
+
+
+def test_recount_uses_number_and_variance_of_all_trials(record):
+    sharpes = [trial["sharpe"] for trial in record["trials"]]
+    others = [0.09, -0.05, 0.02, 0.07]
+    figures = record["backtest"]
+    expected = dsr(
+        figures["sharpe_per_period"],
+        figures["n"],
+        figures["skew"],
+        figures["kurtosis"],
+        trials=8,
+        variance=float(np.var([*sharpes, *others], ddof=1)),
+    )
+    assert recount(record, others, TRADE).value == pytest.approx(expected)
+    assert "over 8 trials" in recount(record, others, TRADE).reason
+
+
+def test_more_trials_never_help(record):
+    values = [recount(record, count, TRADE).value for count in (1, 4, 5, 50, 5000)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == values[1] == recount(record, [], TRADE).value
+    assert not recount(record, 5000, TRADE).passed
+
+
+def test_a_single_trial_is_the_probabilistic_sharpe(record):
+    record["trials"] = record["trials"][-1:]
+    figures = record["backtest"]
+    expected = dsr(
+        figures["sharpe_per_period"], figures["n"], figures["skew"], figures["kurtosis"], trials=1, variance=0
+    )
+    assert recount(record, [], TRADE).value == expected
+    assert "over 1 trial:" in recount(record, [], TRADE).reason
+
+
+def test_noise_is_not_tradable(inputs, parity):
+    """Models without skill on returns without drift: the gate lets at most 5 in 100 through."""
+    tradable = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        r = rng.normal(0, 0.01, (3000, 4))
+        case = copy.copy(inputs)
+        case["y"] = (rng.uniform(size=3000) < 0.53).astype(float)
+        case["probabilities"] = {
+            name: np.clip(0.53 + rng.normal(0, 0.03, 3000) * (name != "base_rate"), 0, 1)
+            for name in inputs["probabilities"]
+        }
+        case["backtests"] = {
+            name: {**performance.summary(r[:, i], 252), "trades": 300}
+            for i, name in enumerate(inputs["probabilities"])
+        }
+        tradable += judge(assemble(**case), parity, SERVE, TRADE, bundle_fault=None).tradable
+    assert tradable <= 3
+
+
+def test_challenger():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.3, 0.7, 800)
+    y = (rng.uniform(size=800) < p).astype(float)
+    worse = np.clip(p + rng.normal(0, 0.2, 800), 0.05, 0.95)
+    rules = {"min_rows": 100, "tolerance": 0.001}
+    assert compare(worse, p, y, **rules).passed
+    assert compare(p, p, y, **rules).passed
+    check = compare(p, worse, y, **rules)
+    assert not check.passed
+    assert check.value > 0.001
+    assert "on 800 shared rows" in check.reason
+    few = compare(p[:40], p[:40], y[:40], **rules)
+    assert not few.passed
+    assert "40 rows that champion and challenger share < 100" in few.reason
+
+
+def test_rules_are_validated_by_pydantic_and_unknown_ones_refused():
+    with pytest.raises(ValidationError) as faults:
+        TypeAdapter(TradeRules).validate_python({"min_dsr": 1.5, "min_trade": 3, "max_drawdown": -0.1})
+    assert len(faults.value.errors()) == 3
+    assert TypeAdapter(ServeRules).validate_python({"min_rows": 10}) == ServeRules(min_rows=10)
+
+
+def test_gates_are_light_to_import():
+    code = (
+        "import sys, evaluation.gates; print({'scipy', 'pandas', 'numba', 'matplotlib'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "set()"
