@@ -67,18 +67,14 @@ def row_measures(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(in_order=ordered, unique=~contested(rows, ordered))
 
 
-def missing_bars(index: pd.DatetimeIndex, timeframe: Timeframe, calendar: Calendar) -> pd.DatetimeIndex:
-    """Bars the calendar expects between the first and the last of `index` that are not there."""
-    return _expected(index, timeframe, calendar).difference(index)
-
-
-def _expected(index: pd.DatetimeIndex, timeframe: Timeframe, calendar: Calendar) -> pd.DatetimeIndex:
+def expected_bars(index: pd.DatetimeIndex, timeframe: Timeframe, calendar: Calendar) -> pd.DatetimeIndex:
+    """Bars the calendar expects from the first to the last time of `index`."""
     if index.empty:
         return index
     return pd.DatetimeIndex(calendar.expected(index[0], index[-1], timeframe)).as_unit("ns")
 
 
-def series_measures(clean: pd.DataFrame, timeframe: Timeframe, calendar: Calendar) -> pd.DataFrame:
+def series_measures(clean: pd.DataFrame, expected: pd.DatetimeIndex) -> pd.DataFrame:
     """Derived columns, index 0..n-1, of canonical bars.
 
     gap: expected bars missing just before this one. on_calendar: the calendar expects this bar (true where
@@ -86,9 +82,7 @@ def series_measures(clean: pd.DataFrame, timeframe: Timeframe, calendar: Calenda
     that this bar is in. log_return: log of close over the previous close; NaN first.
     """
     index = pd.DatetimeIndex(clean.index)
-    expected = _expected(index, timeframe, calendar)
-    missing = expected.difference(index)
-    gap = np.bincount(index.searchsorted(missing), minlength=len(clean))[: len(clean)]
+    gap = np.bincount(index.searchsorted(expected.difference(index)), minlength=len(clean))
     close = clean["close"].to_numpy()
     return pd.DataFrame(
         {

@@ -16,7 +16,7 @@ from core.bars import COLUMNS
 from core.calendar import Calendar, get_calendar
 from core.errors import ConfigurationError, DataError, QuarantineExceeded
 from core.timeframe import Timeframe
-from data.measures import missing_bars, row_measures, series_measures
+from data.measures import expected_bars, row_measures, series_measures
 from data.reasons import explain
 from data.rules import RULES, Limits, Severity
 
@@ -116,9 +116,11 @@ def validate(
         bad[outcome.rows] = True
     clean = _canonical(frame[~bad])
 
-    series = series_measures(clean, timeframe, book)
+    index = pd.DatetimeIndex(clean.index)
+    expected = expected_bars(index, timeframe, book)
+    series = series_measures(clean, expected)
     over_all, series_json = expectations.run(series, expectations.series_suite(limits))
-    missing = missing_bars(pd.DatetimeIndex(clean.index), timeframe, book)
+    missing = expected.difference(index)
     return QualityReport(
         rules=[
             *(_passed(rule) for rule in structure),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from core.bars import check_bars
 from core.errors import DataError
@@ -38,7 +39,19 @@ def resample(bars: pd.DataFrame, to: Timeframe, source: Timeframe | None = None)
     return _aggregate(bars[whole], closes[whole])
 
 
-def _aggregate(bars: pd.DataFrame, closes: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pd.DataFrame:
-    stamps = pd.DatetimeIndex(closes, tz="UTC", name="timestamp")
-    how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
-    return bars.groupby(stamps).agg(how).astype("float64")
+def _aggregate(bars: pd.DataFrame, closes: NDArray[np.int64]) -> pd.DataFrame:
+    if bars.empty:
+        return bars.copy()
+    first = np.flatnonzero(np.diff(closes, prepend=closes[0] - 1))  # [buckets]: row that begins each
+    last = np.append(first[1:], len(closes)) - 1
+    values = {name: bars[name].to_numpy() for name in bars.columns}
+    return pd.DataFrame(
+        {
+            "open": values["open"][first],
+            "high": np.maximum.reduceat(values["high"], first),
+            "low": np.minimum.reduceat(values["low"], first),
+            "close": values["close"][last],
+            "volume": np.add.reduceat(values["volume"], first),
+        },
+        index=pd.DatetimeIndex(closes[first], tz="UTC", name="timestamp"),
+    )

@@ -15,22 +15,22 @@ from data.sources import Moment
 # Below each limit a number counts seconds, ms, us or ns; the second figure is that unit in ns.
 _EPOCH_UNITS = ((1e11, 1_000_000_000), (1e14, 1_000_000), (1e17, 1_000), (1e20, 1))
 _LAST_NS = float(pd.Timestamp.max.value)
-_OFFSET = r"(?:Z|[+-]\d{2}:?\d{2})$"
+# Only after a time of day: the end of 2024-03-10 is no offset.
+_OFFSET = r"([T ]\d{2}:?\d{2}.*?)(?:Z|[+-]\d{2}:?\d{2})$"
 _REMEDY = "write ISO 8601 (2024-03-10 14:30:00 or 2024-03-10) or an epoch number in s, ms, us or ns"
 
 
 @dataclass(frozen=True)
 class Times:
-    """Parsed times: `utc` instants, `wall` the clock as written, `bare` when no time of day was written."""
+    """Parsed times.
+
+    `utc`: the instants. `dates`: naive dates when every time as written is midnight, else None. `bare`: no
+    time of day was written.
+    """
 
     utc: pd.DatetimeIndex
-    wall: pd.DatetimeIndex
+    dates: pd.DatetimeIndex | None
     bare: bool
-
-    @property
-    def midnight(self) -> bool:
-        """True when every time as written is midnight."""
-        return bool((self.wall == self.wall.normalize()).all())
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,14 @@ def parse_times(column: pd.Series) -> Times:
 def _from_datetimes(column: pd.Series) -> Times:
     _refuse(column.isna().to_numpy(), column)
     index = pd.DatetimeIndex(column).as_unit("ns")
+    dates = _midnights(index.tz_localize(None))
     if index.tz is None:
-        return Times(index.tz_localize("UTC"), index, bare=bool((index == index.normalize()).all()))
-    return Times(index.tz_convert("UTC"), index.tz_localize(None), bare=False)
+        return Times(index.tz_localize("UTC"), dates, bare=dates is not None)
+    return Times(index.tz_convert("UTC"), dates, bare=False)
+
+
+def _midnights(wall: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
+    return wall if bool((wall == wall.normalize()).all()) else None
 
 
 def _from_numbers(column: pd.Series) -> Times:
@@ -76,7 +81,7 @@ def _from_numbers(column: pd.Series) -> Times:
     whole = np.floor(values).astype("int64")
     rest = np.round((values - whole) * scale).astype("int64") if column.dtype.kind == "f" else 0
     index = pd.DatetimeIndex(whole * scale + rest).as_unit("ns")
-    return Times(index.tz_localize("UTC"), index, bare=False)
+    return Times(index.tz_localize("UTC"), _midnights(index), bare=False)
 
 
 def _from_text(text: pd.Series) -> Times:
@@ -86,10 +91,10 @@ def _from_text(text: pd.Series) -> Times:
     _refuse(utc.isna().to_numpy(), text)
     index = pd.DatetimeIndex(utc).as_unit("ns")
     bare = bool((text.str.len() <= len("2024-03-10")).all())
-    if not text.str.contains(_OFFSET, regex=True).any() or bare:
-        return Times(index, index.tz_localize(None), bare)
-    wall = pd.to_datetime(text.str.replace(_OFFSET, "", regex=True), format="ISO8601")
-    return Times(index, pd.DatetimeIndex(wall).as_unit("ns"), bare=False)
+    if re.search(r"\d[T ](?!00:?00)", str(text.iloc[0])):
+        return Times(index, None, bare)
+    wall = pd.to_datetime(text.str.replace(_OFFSET, r"\1", regex=True), format="ISO8601", utc=True)
+    return Times(index, _midnights(pd.DatetimeIndex(wall).tz_localize(None)), bare)
 
 
 def _refuse(bad: np.ndarray[tuple[int], np.dtype[np.bool_]], column: pd.Series) -> None:
@@ -107,17 +112,17 @@ def stamp(times: Times, timeframe: str, calendar: str, *, opening: bool) -> Stam
     """
     length = infer(times.utc.asi8 // 1_000_000_000) if timeframe == "auto" else Timeframe.parse(timeframe)
     name = infer_calendar(times.utc) if calendar == "auto" else calendar
-    sessions = get_calendar(name)
-    dated = not length.intraday and (times.bare or (times.midnight and not name.startswith("24/")))
-    if dated and length.seconds != 86400:
+    exchange_day = length.seconds == 86400 and not name.startswith("24/")
+    dates = times.dates if times.bare or exchange_day else None
+    if length.intraday or dates is None:
+        closes = times.utc + pd.Timedelta(seconds=length.seconds if opening else 0)
+    elif length.seconds != 86400:
         raise DataError(
             f"{length} bars with dates only: a date does not say whether it opens or closes the bar; "
             "write closing times, or set data.timeframe to 1d if the bars are daily"
         )
-    if dated:
-        closes = sessions.session_closes(times.wall.normalize())
     else:
-        closes = times.utc + pd.Timedelta(seconds=length.seconds if opening else 0)
+        closes = get_calendar(name).session_closes(dates)
     # Some exchanges write a close as the last millisecond of the bar.
     closes = pd.DatetimeIndex(closes).as_unit("ns").ceil("s")
     return Stamps(closes.rename("timestamp"), length, name)

@@ -20,7 +20,7 @@ from data.sources import SourceRequest, open_source
 Make = Callable[..., pd.DataFrame]
 Check = Callable[..., QualityReport]
 PRICES = COLUMNS[:4]
-few = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def broken(report: QualityReport) -> set[str]:
@@ -113,8 +113,6 @@ def test_any_disorder_leaves_a_sorted_rest(make_bars: Make, check: Check, order:
     report = check(bars)
     assert_nothing_lost(report, bars)
     assert ("increasing_time" in broken(report)) == (order != sorted(order))
-    again = check(bars)
-    pd.testing.assert_frame_equal(report.quarantine, again.quarantine)
 
 
 @few
@@ -314,6 +312,7 @@ def test_machine_form_is_strict_json_and_repeats(make_bars: Make, check: Check) 
     bars = make_bars()
     bars.iloc[4, :3] = [np.nan, np.inf, -np.inf]
     one, two = check(bars), check(bars)
+    pd.testing.assert_frame_equal(one.quarantine, two.quarantine)
     for first, second in ((one.metrics(), two.metrics()), (one.expectations, two.expectations)):
         assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
     assert one.metrics()["quarantined"] == 1
