@@ -43,7 +43,9 @@ class Runner:
             raise _unusable(error) from error
 
     def __call__(self, windows: NDArray[np.float32]) -> Outputs:
-        """Outputs for windows float32 [N, T, F]."""
+        """Outputs for windows float32 [N, T, F]; ArtifactError for N = 0, which would abort the process."""
+        if len(windows) == 0:
+            raise ArtifactError("the ONNX graph was given 0 windows: ask for at least 1")
         try:
             results = self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(windows)})
         except _FAULTS as error:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from core.files import sha256_bytes
 
 _KEY_LENGTH, _VALUE_LENGTH = 250, 6000
-_REFUSED = re.compile(r"[^\w.\-: /]")
+_REFUSED = re.compile(r"[^\w.\-: ]")
 T = TypeVar("T")
 
 
@@ -64,7 +64,7 @@ def param_items(params: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not prefix):
         for key, inner in value.items():
             yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
     elif isinstance(value, str):

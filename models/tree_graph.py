@@ -19,6 +19,7 @@ from core.errors import ArtifactError
 from models.graph import Graph
 
 _BRANCH_LEQ, _SUM, _NO_TRANSFORM = 0, 1, 0
+_LIGHTGBM_ZERO = float(np.float32(1e-35))
 
 
 @dataclass
@@ -121,7 +122,11 @@ def _lightgbm_node(forest: Forest, node: Mapping[str, Any]) -> tuple[int, int]:
             f"LightGBM split {node['decision_type']!r} on feature {node['split_feature']} cannot be "
             "exported: only numeric splits are; do not declare categorical features"
         )
-    index = forest.add_node(node["split_feature"], node["threshold"], _lightgbm_missing_left(node))
+    threshold = node["threshold"]
+    if threshold == -_LIGHTGBM_ZERO:
+        # LightGBM reads values within this bound as 0, the bound included: it is not <= the threshold.
+        threshold = float(np.nextafter(threshold, -1.0))
+    index = forest.add_node(node["split_feature"], threshold, _lightgbm_missing_left(node))
     forest.link(
         index, _lightgbm_node(forest, node["left_child"]), _lightgbm_node(forest, node["right_child"])
     )

@@ -1,0 +1,76 @@
+"""The parity check passes what is right and catches what is not."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.errors import DataError, GateRefused
+from models.calibration import Calibrator
+from models.dataset import Dataset
+from models.parity import Ensemble, ParityLimits, check, require
+
+WINDOW = 8
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def test_the_exported_ensemble_is_within_the_limits(
+    export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes, held_out: Rows
+) -> None:
+    before = export_data.x.copy()
+    parity = check(export_bytes, export_ensemble, export_data.x, held_out, window=WINDOW)
+    require(parity, ParityLimits())
+    assert list(parity) == [*export_ensemble.stack.names, "probability", "confidence"]
+    assert max(parity[name] for name in ("base_rate", "logistic", "lightgbm", "catboost")) < 1e-12
+    assert 0.0 < parity["lstm"] <= 1e-6
+    np.testing.assert_array_equal(export_data.x, before)
+
+
+def test_equal_arguments_give_equal_figures(
+    export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes, held_out: Rows
+) -> None:
+    first, second = (
+        check(export_bytes, export_ensemble, export_data.x, held_out, window=WINDOW, at_least=500)
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_wrong_calibrator_is_caught(
+    export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes, held_out: Rows
+) -> None:
+    other = replace(export_ensemble, calibrator=Calibrator("sigmoid", a=0.2, b=0.4))
+    parity = check(export_bytes, other, export_data.x, held_out, window=WINDOW, at_least=100)
+    with pytest.raises(GateRefused, match=r"probability differs by .* the limit is 2e-04.*: the graph"):
+        require(parity, ParityLimits())
+
+
+def test_a_model_that_only_errs_on_missing_values_is_caught(
+    export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes, held_out: Rows
+) -> None:
+    full = replace(export_data, x=np.nan_to_num(export_data.x))
+    logistic = export_ensemble.fitted["logistic"]
+
+    class ZeroFilled:
+        def predict(self, x: Any, rows: Rows) -> Any:
+            return logistic.predict(np.nan_to_num(x) + np.float32(0.1) * np.isnan(x), rows)
+
+    other = replace(export_ensemble, fitted={**export_ensemble.fitted, "logistic": ZeroFilled()})
+    parity = check(export_bytes, other, full.x, held_out, window=WINDOW, at_least=100)
+    assert parity["logistic"] > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("lightgbm", 2e-6), ("probability", 1e-3), ("lstm", float("nan"))]
+)
+def test_the_refusal_names_model_value_and_limit(name: str, value: float) -> None:
+    parity = {"logistic": 1e-16, "lightgbm": 1e-9, "lstm": 1e-7, "probability": 1e-5, name: value}
+    with pytest.raises(GateRefused, match=rf"^{name} differs by {value:.2e} .*limit is .*parity") as refused:
+        require(parity, ParityLimits())
+    assert "logistic" not in str(refused.value)
+
+
+def test_no_rows_is_an_error(export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes) -> None:
+    with pytest.raises(DataError, match="0 held-out rows"):
+        check(export_bytes, export_ensemble, export_data.x, np.array([], dtype=np.int64), window=WINDOW)
