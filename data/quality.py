@@ -213,7 +213,12 @@ def _row_result(rule: str, rows: Any, frame: pd.DataFrame) -> RuleResult:
         return _passed(rule)
     stamps = _named(frame["timestamp"].iloc[rows])
     return RuleResult(
-        rule, RULES[rule].severity, False, len(rows), f"{len(rows)} rows{_listing(stamps, len(rows))}", stamps
+        rule,
+        RULES[rule].severity,
+        False,
+        len(rows),
+        f"{len(rows)} row{'s' * (len(rows) > 1)}{_listing(stamps, len(rows))}",
+        stamps,
     )
 
 

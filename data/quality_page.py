@@ -24,8 +24,9 @@ h2{font-size:17px;margin:36px 0 10px}p{margin:0;color:var(--soft)}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;overflow-x:auto}
 .verdict{margin:20px 0;padding:14px 18px;border-left:5px solid;font-weight:600}
 .good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px}
-.facts div{padding:12px 16px}.facts b{display:block;font-size:19px;font-variant-numeric:tabular-nums}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px}
+.facts div{padding:12px 16px}.facts b{display:block;font-size:18px;white-space:nowrap;
+font-variant-numeric:tabular-nums}
 .facts span{color:var(--soft);font-size:13px}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:9px 14px;vertical-align:top;
 border-bottom:1px solid var(--line)}tr:last-child td{border-bottom:0}
@@ -60,16 +61,18 @@ def render(
 def _verdict(report: QualityReport, max_quarantined: int) -> tuple[str, str]:
     held = len(report.quarantine)
     if held > max_quarantined:
-        return "bad", f"Refused: {held} rows in quarantine, at most {max_quarantined} may be"
+        return "bad", f"Refused: {_count(held, 'row')} in quarantine, at most {max_quarantined} allowed"
     failed = [r for r in report.rules if r.id == "row_count" and not r.passed]
     if failed:
         return "bad", f"Refused: {failed[0].detail}"
     if held or report.warnings:
-        return (
-            "warn",
-            f"Accepted with {held} rows in quarantine and {len(report.warnings)} warnings",
-        )
+        warnings = _count(len(report.warnings), "warning")
+        return "warn", f"Accepted with {_count(held, 'row')} in quarantine and {warnings}"
     return "good", f"Accepted: all {len(report.rules)} rules hold for every bar"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _facts(report: QualityReport, data_hash: str) -> str:
