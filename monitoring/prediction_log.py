@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+import structlog
 
-from core import log
 from core.errors import ArtifactError, ServiceError
 from core.files import write_bytes
 from monitoring.journal import Journal, scan
@@ -137,7 +137,7 @@ class PredictionLog:
                 journal.close()
                 seal(journal.path)
             except (OSError, ArtifactError) as error:
-                log.get("prediction_log").error(
+                structlog.get_logger(component="prediction_log").error(
                     "segment_not_written", journal=str(journal.path), error=str(error)
                 )
                 left.append(journal)
@@ -145,7 +145,7 @@ class PredictionLog:
 
 
 def _warn(event: str, path: Path, error: Exception) -> None:
-    log.get("prediction_log").error(event, path=str(path), error=str(error))
+    structlog.get_logger(component="prediction_log").error(event, path=str(path), error=str(error))
 
 
 def _sync_directory(directory: Path) -> None:

@@ -6,10 +6,19 @@ from typing import Any, cast
 
 import msgspec
 
-from core.bundle import GOLDEN, HASHED, MANIFEST, MODEL, REGISTRATION, STATE, Manifest, Registration
-from core.bundle import SCHEMA_VERSION
+from core.bundle import (
+    GOLDEN,
+    HASHED,
+    MANIFEST,
+    MODEL,
+    REGISTRATION,
+    SCHEMA_VERSION,
+    STATE,
+    Manifest,
+    Registration,
+)
 from core.errors import ArtifactError
-from core.files import replace_directory, sha256_bytes
+from core.files import sha256_bytes
 
 UNREGISTERED = "unregistered"
 
@@ -60,7 +69,9 @@ class Artefact:
         return found or ["the gate has not approved this model for trading"]
 
 
-def read_artefact(directory: Path, *, version: str | None = None, manifest_hash: str | None = None) -> Artefact:
+def read_artefact(
+    directory: Path, *, version: str | None = None, manifest_hash: str | None = None
+) -> Artefact:
     """Read a bundle and check every hash.
 
     `version` overrides the registered one; `manifest_hash` is what the registry says manifest.json must
@@ -83,13 +94,6 @@ def read_artefact(directory: Path, *, version: str | None = None, manifest_hash:
     registered = registration.version if registration else UNREGISTERED
     extra = {REGISTRATION: _read(directory / REGISTRATION)} if registration else {}
     return Artefact(manifest, registration, version or registered, {**files, MANIFEST: raw, **extra})
-
-
-def save_artefact(artefact: Artefact, directory: Path) -> None:
-    """Write a bundle's bytes as the directory's whole content, in one step."""
-    with replace_directory(directory) as fresh:
-        for name, data in artefact.files.items():
-            (fresh / name).write_bytes(data)
 
 
 def _registration(directory: Path) -> Registration | None:
@@ -124,4 +128,6 @@ def _decode(data: bytes, kind: Any, name: str) -> object:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{name} is not a valid {kind.__name__} ({error}): export the bundle again") from error
+        raise ArtifactError(
+            f"{name} is not a valid {kind.__name__} ({error}): export the bundle again"
+        ) from error

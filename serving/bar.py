@@ -62,7 +62,9 @@ def _parse(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BarRefused(f"timestamp {text[:40]!r}: ISO 8601 such as 2018-12-31T21:00:00Z is expected") from None
+        raise BarRefused(
+            f"timestamp {text[:40]!r}: ISO 8601 such as 2018-12-31T21:00:00Z is expected"
+        ) from None
     if moment.tzinfo is None:
         raise BarRefused(f"timestamp {text!r} has no zone: add Z for UTC")
     return moment.timestamp()

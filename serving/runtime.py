@@ -64,11 +64,15 @@ class Runtime:
         """Score the recorded cases; ArtifactError when an output is off by more than their tolerance."""
         inputs = np.array(golden.inputs, dtype=np.float32)
         if inputs.ndim != 3 or inputs.shape[0] == 0:
-            raise ArtifactError(f"golden.json has inputs of shape {inputs.shape}: at least one case [N, T, F] is needed")
+            raise ArtifactError(
+                f"golden.json has inputs of shape {inputs.shape}: at least one case [N, T, F] is needed"
+            )
         try:
             found = self.run(inputs)
         except _FAULTS as error:
-            raise ArtifactError(f"model.onnx cannot score its golden cases ({error}): export it again") from error
+            raise ArtifactError(
+                f"model.onnx cannot score its golden cases ({error}): export it again"
+            ) from error
         for name in OUTPUTS:
             self._compare(name, np.asarray(getattr(golden, name)), getattr(found, name), golden.tolerance)
 
@@ -87,7 +91,9 @@ class Runtime:
         inputs = {i.name: (i.type, i.shape) for i in self._session.get_inputs()}
         outputs = {o.name: o.type for o in self._session.get_outputs()}
         kind, shape = inputs.get(INPUT, (None, []))
-        fits = kind == "tensor(float)" and len(inputs) == 1 and _fits(shape, (None, self.window, self.features))
+        fits = (
+            kind == "tensor(float)" and len(inputs) == 1 and _fits(shape, (None, self.window, self.features))
+        )
         if not fits or any(outputs.get(name) != "tensor(double)" for name in OUTPUTS):
             raise ArtifactError(
                 f"model.onnx has inputs {inputs} and outputs {outputs}; expected {INPUT} float "
@@ -98,4 +104,7 @@ class Runtime:
 def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
     if len(shape) != len(wanted):
         return False
-    return all(not isinstance(have, int) or need is None or have == need for have, need in zip(shape, wanted, strict=True))
+    return all(
+        not isinstance(have, int) or need is None or have == need
+        for have, need in zip(shape, wanted, strict=True)
+    )

@@ -1,0 +1,154 @@
+"""The little of HTTP that the service needs, over raw ASGI."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import msgspec
+
+from serving.errors import BadRequest, BodyTimeout, BodyTooLarge, MethodNotAllowed, NotFound
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+T = TypeVar("T")
+_encoder = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost."""
+
+    body_bytes: int = 8 * 1024 * 1024
+    body_seconds: float = 5.0
+    bars: int = 10_000
+    concurrency: int = 512
+    graceful_seconds: int = 5
+    keep_alive_seconds: int = 30
+
+
+@dataclass
+class Request:
+    """A request with its whole body; `parameters` are the decoded variable parts of the path."""
+
+    scope: Scope
+    body: bytes
+    parameters: list[str]
+
+    def header(self, name: bytes) -> bytes | None:
+        """A header by lower-case name."""
+        return next((value for key, value in self.scope["headers"] if key == name), None)
+
+    def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
+        """The body as strict JSON: no NaN or Infinity, no bool for a number; BadRequest otherwise."""
+        return decode(self.body, decoder)
+
+
+@dataclass
+class Response:
+    """An answer; `body` is sent as it is."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def decode(data: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[T]") -> T:
+    """Strict JSON; BadRequest says what is wrong and where."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not what is expected: {error}") from error
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(status, _encoder.encode(value))
+
+
+async def read_body(receive: Receive, limits: Limits) -> bytes:
+    """The whole body; BodyTooLarge over the limit, BodyTimeout when it stalls."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise BadRequest("the client went away before its body arrived")
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                if size > limits.body_bytes:
+                    raise BodyTooLarge(
+                        f"the body is over {limits.body_bytes} bytes: send fewer bars per request"
+                    )
+                chunks.append(chunk)
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise BodyTimeout(
+            f"the body did not arrive within {limits.body_seconds:g} s: send it again"
+        ) from None
+
+
+@dataclass
+class _Node:
+    children: dict[str, "_Node"] = field(default_factory=dict)
+    variable: "_Node | None" = None
+    handlers: dict[str, tuple[str, Handler]] = field(default_factory=dict)
+
+
+class Router:
+    """Paths of fixed and variable segments: "/v2/models/{model}/infer"."""
+
+    def __init__(self) -> None:
+        self.routes: list[tuple[str, str]] = []
+        self._root = _Node()
+        self._exact: dict[str, _Node] = {}
+
+    def add(self, method: str, pattern: str, handler: Handler) -> None:
+        """Answer `method` on `pattern` with `handler`."""
+        node = self._root
+        for segment in pattern.strip("/").split("/"):
+            if segment.startswith("{"):
+                node.variable = node.variable or _Node()
+                node = node.variable
+            else:
+                node = node.children.setdefault(segment, _Node())
+        node.handlers[method] = (pattern, handler)
+        self.routes.append((method, pattern))
+        if "{" not in pattern:
+            self._exact[pattern] = node
+
+    def find(self, method: str, path: str, raw_path: bytes) -> tuple[str, Handler, list[str]]:
+        """Pattern, handler and variable parts; NotFound or MethodNotAllowed when there is none."""
+        known = self._exact.get(path)
+        node, parameters = (known, []) if known else self._walk(raw_path)
+        if node is None or not node.handlers:
+            raise NotFound(f"path {path[:200]!r} does not exist: see /openapi.json")
+        found = node.handlers.get(method)
+        if found is None:
+            raise MethodNotAllowed(f"{method} {path[:200]}: use {' or '.join(sorted(node.handlers))}")
+        return *found, parameters
+
+    def _walk(self, raw_path: bytes) -> tuple[_Node | None, list[str]]:
+        node: _Node | None = self._root
+        parameters = []
+        for segment in raw_path.decode("ascii", "replace").split("?")[0].strip("/").split("/"):
+            text = unquote(segment, errors="replace")
+            if node is None:
+                break
+            if text in node.children:
+                node = node.children[text]
+            else:
+                node = node.variable
+                parameters.append(text)
+        return node, parameters

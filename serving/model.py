@@ -1,0 +1,117 @@
+"""A bundle brought to life: verified, loaded, proven on its golden cases, warm."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.bundle import Manifest, unpack_state
+from core.errors import ArtifactError, StreamError
+from core.signal import Signal, side
+from core.timeframe import Timeframe
+from serving.artefact import Artefact
+from serving.bar import iso
+from serving.runtime import Outputs, Runtime
+from serving.state import States, SymbolState
+
+
+@dataclass(frozen=True)
+class Model:
+    """One version of one model, ready to score."""
+
+    name: str
+    version: str
+    manifest: Manifest
+    tradable: bool
+    reasons: list[str]
+    timeframe: Timeframe
+    runtime: Runtime
+
+    @property
+    def warm_bars(self) -> int:
+        """Bars until every row of the window is complete."""
+        return self.manifest.warmup + self.manifest.window
+
+    def score(self, windows: NDArray[np.float32]) -> Outputs:
+        """Probabilities of windows, float32 [N, T, F]."""
+        return self.runtime.run(windows)
+
+    def signal(self, symbol: str, bar_time: float, outputs: Outputs, row: int, latency_ms: float) -> Signal:
+        """The signal of row `row` of `outputs`; "hold", with the reasons, when the model may not trade."""
+        probability = float(outputs.probability[row])
+        base = dict(zip(self.manifest.base_models, outputs.base_probabilities[row].tolist(), strict=True))
+        return Signal(
+            symbol=symbol,
+            timeframe=self.manifest.timeframe,
+            bar_time=iso(bar_time),
+            probability=probability,
+            base_probabilities=base,
+            confidence=float(outputs.confidence[row]),
+            side=side(probability, self.manifest.thresholds) if self.tradable else "hold",
+            tradable=self.tradable,
+            reasons=self.reasons,
+            model=self.name,
+            model_version=self.version,
+            data_hash=self.manifest.data_hash,
+            latency_ms=latency_ms,
+        )
+
+    def warming(self, symbol: str, bar_time: float, bars: int, latency_ms: float) -> Signal:
+        """The signal before the window is complete: no probability, "hold"."""
+        return Signal(
+            symbol=symbol,
+            timeframe=self.manifest.timeframe,
+            bar_time=iso(bar_time),
+            probability=None,
+            base_probabilities={},
+            confidence=None,
+            side="hold",
+            tradable=False,
+            reasons=[f"warming up: {bars} of {self.warm_bars} bars", *self.reasons],
+            model=self.name,
+            model_version=self.version,
+            data_hash=self.manifest.data_hash,
+            latency_ms=latency_ms,
+        )
+
+
+def load_model(artefact: Artefact) -> tuple[Model, States]:
+    """Load a verified bundle and prove it; ArtifactError says what does not hold.
+
+    The states hold one symbol, the bundle's own, as of its as-of bar.
+    """
+    manifest = artefact.manifest
+    runtime = Runtime(
+        artefact.model,
+        window=manifest.window,
+        features=len(manifest.features),
+        base_models=len(manifest.base_models),
+    )
+    runtime.check_golden(artefact.golden)
+    states = States(manifest.definitions, manifest.window)
+    _seed(states.open(manifest.symbol), artefact)
+    model = Model(
+        name=manifest.model,
+        version=artefact.version,
+        manifest=manifest,
+        tradable=artefact.tradable,
+        reasons=artefact.reasons,
+        timeframe=Timeframe.parse(manifest.timeframe),
+        runtime=runtime,
+    )
+    return model, states
+
+
+def _seed(state: SymbolState, artefact: Artefact) -> None:
+    checkpoint, window = unpack_state(artefact.state)
+    if window.shape != state.window.shape:
+        raise ArtifactError(
+            f"state.bin holds a window of shape {window.shape}, the manifest says {state.window.shape}: "
+            "export the bundle again"
+        )
+    try:
+        state.seed(checkpoint, window)
+    except StreamError as error:
+        raise ArtifactError(
+            f"state.bin does not fit the manifest's features ({error}): export it again"
+        ) from error

@@ -1,0 +1,1 @@
+"""Thin protocols: each module turns its wire format into calls of the data plane and back."""
