@@ -25,7 +25,7 @@ def show(summary: RunSummary) -> None:
     _line("features", f"{summary.features}, warm after {summary.warmup} bars")
     _block(_models(summary))
     console.print(
-        f"[dim]{summary.out_of_sample_rows} out-of-sample rows, the same for every model; money is net of costs; "
+        f"[dim]{summary.out_of_sample_rows} out-of-sample rows, the same for all; money is net of costs; "
         f"deflated over {summary.trials} trials[/dim]"
     )
     console.print()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from core.errors import ConfigurationError
 from core.files import canonical_json, sha256_bytes, write_text
+from evaluation.verdict import ServeRules, TradeRules
 
 PARAMS_FILE = "params.yaml"
 _MISSPELT = {"extra_forbidden", "unexpected_keyword_argument"}
@@ -121,6 +122,34 @@ class Backtest(Block):
         return self
 
 
+class Gate(Block):
+    """Acceptance rules: what a model must show to serve, and to trade."""
+
+    serve: ServeRules
+    trade: TradeRules
+
+
+class Promotion(Block):
+    """When a challenger replaces the champion: `tolerance` is in nats of mean log-loss on paired rows."""
+
+    min_rows: PositiveInt
+    tolerance: float = Field(ge=0)
+
+
+class Drift(Block):
+    """How a live window is judged, and when severity becomes a retrain."""
+
+    window_rows: PositiveInt
+    reference_rows: PositiveInt
+    column_quantile: float = Field(gt=0, lt=1)
+    share_limit: float = Field(gt=0, le=1)
+    min_rows: PositiveInt
+    prediction_margin: float = Field(gt=0)
+    confirmations: PositiveInt
+    cooldown_hours: float = Field(ge=0)
+    fresh_share: float = Field(ge=0, le=1)
+
+
 class Params(Block):
     """The whole of params.yaml."""
 
@@ -132,11 +161,16 @@ class Params(Block):
     train: Train
     ensemble: Ensemble
     backtest: Backtest
+    gate: Gate
+    promotion: Promotion
+    drift: Drift
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the parameters as canonical JSON."""
-        return sha256_bytes(canonical_json(self.model_dump(mode="json", by_alias=True)).encode())
+        """SHA-256 of the parameters that shape a model; which bars it saw is the data hash's business."""
+        shaping = {"features", "labels", "splits", "train", "ensemble", "backtest", "gate"}
+        tree = self.model_dump(mode="json", include=shaping, exclude={"train": {"processes"}})
+        return sha256_bytes(canonical_json(tree).encode())
 
 
 def load(path: Path = Path(PARAMS_FILE)) -> Params:

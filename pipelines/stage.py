@@ -11,6 +11,13 @@ from pipelines.params import Params, load
 from pipelines.workspace import FAULT_FILE, STORE
 
 HEADLINE = "headline.txt"
+PROGRESS = "::progress "
+
+
+def tell(message: str) -> None:
+    """Report progress within a stage; whoever runs the stage reads it from standard output."""
+    sys.stdout.write(f"{PROGRESS}{message}\n")
+    sys.stdout.flush()
 
 
 def run(stage: str, work: Callable[[Path, Params], str]) -> None:
@@ -29,3 +36,9 @@ def run(stage: str, work: Callable[[Path, Params], str]) -> None:
         sys.stderr.write(f"{stage}: {error}\n")
         sys.exit(error.exit_code)
     write_text(root / STORE / stage / HEADLINE, headline + "\n")
+
+
+def headline(root: Path, stage: str) -> str:
+    """What a stage said of its result when it last ran; empty before it ever did."""
+    path = root / STORE / stage / HEADLINE
+    return path.read_text(encoding="utf-8").strip() if path.exists() else ""

@@ -9,7 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,11 @@ STAGES = ("ingest", "validate", "features", "labels", "train", "evaluate", "expo
 STORE, REPORTS, INBOX = Path("data/store"), Path("reports"), Path("data/inbox")
 FAULT_FILE = "fault.json"
 _POOL = 4
+OnLine = Callable[[str], None]
+
+
+def _ignore(line: str) -> None:
+    """Output nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -55,24 +60,28 @@ class Workspace:
 
     def stale(self) -> set[str]:
         """Stages whose own dependencies, parameters or outputs changed; later stages may follow them."""
-        status = json.loads(self._dvc("status", "--json").stdout or "{}")
+        answer = self._query("status", "--json").splitlines()
+        status = json.loads(next((line for line in reversed(answer) if line.startswith("{")), "{}"))
         return {name.rpartition(":")[2] for name in status}
 
-    def repro(self, stage: str) -> StageResult:
-        """Bring one stage up to date; StageFailed carries the stage's own message and exit code."""
+    def repro(self, stage: str, on_line: OnLine = _ignore) -> StageResult:
+        """Bring one stage up to date; StageFailed carries the stage's own message and exit code.
+
+        `on_line` gets the stage's output line by line while it runs.
+        """
         (self.root / "var").mkdir(exist_ok=True)
         fault = self._fault_path()
         fault.unlink(missing_ok=True)
         begin = perf_counter()
-        done = self._dvc("repro", "--single-item", stage, check=False)
-        if done.returncode:
-            raise self._failure(stage, done)
-        ran = f"Running stage '{stage}'" in done.stdout
+        code, lines = self._dvc("repro", "--single-item", stage, on_line=on_line)
+        if code:
+            raise self._failure(stage, code, lines)
+        ran = any(f"Running stage '{stage}'" in line for line in lines)
         return StageResult(stage, "ran" if ran else "unchanged", perf_counter() - begin)
 
     def push(self) -> None:
         """Send outputs to the configured DVC remote."""
-        self._dvc("push", "--quiet")
+        self._query("push", "--quiet")
 
     def git(self, *arguments: str) -> str:
         """Output of a git command here, stripped."""
@@ -94,29 +103,38 @@ class Workspace:
     def _fault_path(self) -> Path:
         return self.root / "var" / FAULT_FILE
 
-    def _failure(self, stage: str, done: "subprocess.CompletedProcess[str]") -> StageFailed:
+    def _failure(self, stage: str, code: int, lines: list[str]) -> StageFailed:
         path = self._fault_path()
         if path.exists():
             fault = json.loads(path.read_text())
             return StageFailed(fault["message"], fault["exit_code"])
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        tail = "\n".join(lines[-12:])
-        return StageFailed(f"stage {stage} ended with exit code {done.returncode}; its last lines:\n{tail}")
+        tail = "\n".join([line for line in lines if line.strip()][-12:])
+        return StageFailed(f"stage {stage} ended with exit code {code}; its last lines:\n{tail}")
 
-    def _dvc(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        # A second dvc process in one repository exits at once: wait for our turn instead.
+    def _query(self, *arguments: str) -> str:
+        code, lines = self._dvc(*arguments)
+        if code:
+            raise StageFailed(f"dvc {' '.join(arguments)} failed: {' '.join(lines)[-500:]}")
+        return "\n".join(lines)
+
+    def _dvc(self, *arguments: str, on_line: OnLine = _ignore) -> tuple[int, list[str]]:
+        """Exit code and output of a dvc command, one at a time in a workspace (a second would give up)."""
+        lines = []
         with exclusive_lock(self.root / ".dvc" / "tmp" / "bellwether.lock"):
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", *arguments],
                 cwd=self.root,
                 env=child_environment(BELLWETHER_HOME=str(self.settings.home)),
-                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 text=True,
-                check=False,
             )
-        if check and done.returncode:
-            raise StageFailed(f"dvc {' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
-        return done
+            with process:
+                for line in process.stdout or ():
+                    lines.append(line.rstrip())
+                    on_line(lines[-1])
+        return process.returncode, lines
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -1,0 +1,38 @@
+"""Stage `export`: one ONNX graph, and the proof that it says what the training libraries say."""
+
+from pathlib import Path
+
+from core.bundle import MODEL
+from core.files import replace_directory, sha256_bytes, write_bytes, write_json
+from models.ensemble import Ensemble
+from models.onnx_export import export
+from models.parity import check
+from pipelines import stage
+from pipelines.params import Params
+from pipelines.tables import read_table
+from pipelines.train import dataset
+from pipelines.workspace import STORE
+
+
+def work(root: Path, params: Params) -> str:
+    """Export the final ensemble and compare it with the libraries on the judged rows, NaN among them."""
+    ensemble = Ensemble.load(root / STORE / "train" / "ensemble")
+    data = dataset(root)
+    rows = read_table(root / STORE / "train" / "nested.parquet")["row"].to_numpy()
+    graph = export(
+        ensemble.bases,
+        ensemble.stack,
+        ensemble.calibrator,
+        features=len(ensemble.feature_names),
+        window=ensemble.window,
+    )
+    parity = check(graph, ensemble, data.x, rows, window=ensemble.window, seed=params.train.seed)
+    with replace_directory(root / STORE / "export") as out:
+        write_bytes(out / MODEL, graph)
+        write_json(out / "parity.json", {"model_sha256": sha256_bytes(graph), "largest_difference": parity})
+    worst = max(v for k, v in parity.items() if k not in ("probability", "confidence"))
+    return f"{len(graph) / 1e6:.1f} MB graph; parity: base {worst:.1e}, final {parity['probability']:.1e}"
+
+
+if __name__ == "__main__":
+    stage.run("export", work)

@@ -1,0 +1,109 @@
+"""Stage `gate`: the verdict, the bundle that carries it, and the evaluation report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.bundle import MODEL
+from core.files import read_json, replace_directory, sha256_file, write_json
+from core.signal import Thresholds
+from evaluation.gates import judge
+from evaluation.verdict import Verdict
+from models import bundle_build
+from models.bundle_build import BundleFacts, Reference
+from models.dataset import windows
+from models.ensemble import Ensemble
+from pipelines import stage, stored
+from pipelines.evaluation_page import write_page
+from pipelines.params import Params
+from pipelines.tables import read_table
+from pipelines.workspace import STORE
+
+
+def work(root: Path, params: Params) -> str:
+    """Judge, pack, report."""
+    evidence = read_json(root / STORE / "evaluate" / "evidence.json")
+    exported = read_json(root / STORE / "export" / "parity.json")
+    parity = exported["largest_difference"]
+    verdict = judge(
+        evidence,
+        parity,
+        params.gate.serve,
+        params.gate.trade,
+        bundle_fault=_graph_fault(root, exported["model_sha256"]),
+    )
+    _write_bundle(root, params, verdict, parity)
+    with replace_directory(root / STORE / "gate") as out:
+        write_json(out / "verdict.json", verdict.to_dict())
+    write_page(root, verdict, evidence)
+    return f"{_word(verdict)}: {sum(c.passed for c in verdict.checks)} of {len(verdict.checks)} rules pass"
+
+
+def _word(verdict: Verdict) -> str:
+    if verdict.tradable:
+        return "may serve and trade"
+    return "may serve, may not trade" if verdict.servable else "no evidence of skill, may not trade"
+
+
+def _graph_fault(root: Path, expected: str) -> str | None:
+    actual = sha256_file(root / STORE / "export" / MODEL)
+    return None if actual == expected else f"{MODEL} has SHA-256 {actual[:12]}…, exported as {expected[:12]}…"
+
+
+def _write_bundle(root: Path, params: Params, verdict: Verdict, parity: dict[str, float]) -> None:
+    held, features = stored.bars(root), stored.feature_manifest(root)
+    ensemble = Ensemble.load(root / STORE / "train" / "ensemble")
+    matrix = stored.feature_matrix(root)
+    x = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64).astype(np.float32))
+    warm = np.arange(features.warmup, len(x))
+    rows = bundle_build.golden_rows(x, warm)
+    bundle_build.build(
+        root / STORE / "bundle",
+        _facts(held, features, params, ensemble, verdict, parity),
+        model=(root / STORE / "export" / MODEL).read_bytes(),
+        checkpoint=(root / STORE / "features" / "checkpoint.bin").read_bytes(),
+        state_window=windows(x, np.array([len(x) - 1]), ensemble.window)[0],
+        golden=windows(x, rows, ensemble.window),
+        reference=_reference(root, matrix.index.as_unit("ns").asi8, x),
+    )
+
+
+def _reference(root: Path, times: np.ndarray[Any, np.dtype[np.int64]], x: Any) -> Reference:
+    """The judged rows: features as the service sees them, probabilities out of sample."""
+    nested = read_table(root / STORE / "train" / "nested.parquet")
+    judged = nested.index.as_unit("ns").asi8
+    at = np.searchsorted(times, judged)
+    return Reference(judged, x[at], nested["probability"].to_numpy())
+
+
+def _facts(
+    held: stored.StoredBars,
+    features: stored.FeatureManifest,
+    params: Params,
+    ensemble: Ensemble,
+    verdict: Verdict,
+    parity: dict[str, float],
+) -> BundleFacts:
+    money = params.backtest
+    return BundleFacts(
+        model=held.model,
+        symbol=held.facts["symbol"],
+        timeframe=held.facts["timeframe"],
+        as_of=held.facts["last"],
+        definitions=features.definitions,
+        warmup=features.warmup,
+        window=ensemble.window,
+        base_models=ensemble.stack.names,
+        thresholds=Thresholds(money.strong_buy, money.buy, money.sell, money.strong_sell),
+        label=params.labels.model_dump(),
+        parity=parity,
+        data_hash=held.facts["data_hash"],
+        params_hash=params.digest,
+        tradable=verdict.tradable,
+        reasons=list(verdict.reasons),
+    )
+
+
+if __name__ == "__main__":
+    stage.run("gate", work)

@@ -1,0 +1,98 @@
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import ConfigurationError
+from pipelines.params import check, known_names, load, parse_overrides, read_tree, with_overrides
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tree() -> dict[str, Any]:
+    return read_tree(ROOT / "params.yaml")
+
+
+def test_the_shipped_parameters_are_valid() -> None:
+    assert load(ROOT / "params.yaml").data.symbol == "sp500"
+
+
+def test_every_parameter_in_the_file_is_known_and_the_reverse(tree: dict[str, Any]) -> None:
+    in_file = {
+        f"{block}.{key}"
+        for block, values in tree.items()
+        for key in (values if isinstance(values, dict) else {})
+    }
+    assert in_file == set(known_names())
+
+
+def test_all_faults_are_reported_together(tree: dict[str, Any]) -> None:
+    bad = with_overrides(
+        tree,
+        {
+            "labels.horizn": 3,
+            "labels.horizon": 0,
+            "splits.scheme": "sideways",
+            "train.seed": "many",
+            "gaet.x": 1,
+        },
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        check(bad)
+    faults = "\n".join(caught.value.faults)
+    assert "labels.horizn is not a parameter: did you mean labels.horizon?" in faults
+    assert "labels.horizon = 0: " in faults
+    assert "splits.scheme = 'sideways'" in faults
+    assert "train.seed = 'many'" in faults
+    assert "gaet is not a parameter" in faults
+    assert len(caught.value.faults) == 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rule"),
+    [
+        ({"data.start": date(2010, 1, 1), "data.until": date(2009, 1, 1)}, "must be before until"),
+        ({"data.source": "csv"}, "needs path"),
+        ({"backtest.buy": 0.7}, "sell < buy < strong_buy"),
+        ({"data.symbol": "../etc"}, "data.symbol"),
+        ({"labels.horizon": 2.5}, "labels.horizon"),
+        ({"labels.horizon": True}, "labels.horizon"),
+        ({"validate.max_jump": float("nan")}, "validate.max_jump"),
+        ({"data.timeframe": "fortnight"}, "data.timeframe"),
+    ],
+)
+def test_rules_between_values(tree: dict[str, Any], overrides: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ConfigurationError, match=rule):
+        check(with_overrides(tree, overrides))
+
+
+def test_overrides_are_yaml_values() -> None:
+    parsed = parse_overrides(["a.b=1", "a.c=x=y", "a.d=2007-06-29", "a.e=[1, 2]", "a.f=null"])
+    assert parsed == {"a.b": 1, "a.c": "x=y", "a.d": date(2007, 6, 29), "a.e": [1, 2], "a.f": None}
+
+
+def test_malformed_overrides_are_listed_together() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_overrides(["nothing", "flat=1", "a.b=[1"])
+    assert len(caught.value.faults) == 3
+
+
+def test_overriding_leaves_the_tree_as_it_was(tree: dict[str, Any]) -> None:
+    changed = with_overrides(tree, {"labels.horizon": 99})
+    assert changed["labels"]["horizon"] == 99
+    assert tree["labels"]["horizon"] != 99
+
+
+def test_the_digest_follows_values_not_spelling(tree: dict[str, Any]) -> None:
+    same = check(dict(reversed(tree.items())))
+    assert same.digest == check(tree).digest
+    assert check(with_overrides(tree, {"labels.horizon": 6})).digest != same.digest
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", ""])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=r"params\.yaml"):
+        load(tmp_path / "params.yaml")
