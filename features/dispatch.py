@@ -94,84 +94,86 @@ OPCODES = (
 @njit
 def step(code: Any, params: Any, k: int, buf: Any, n: int, state: Any, work: Any) -> None:
     """Run operation `k` over the first `n` values of its input rows."""
-    op = code[k, 0]
+    op, out, at = code[k, 0], code[k, 1], code[k, 2]
+    a, b, c = code[k, 5], code[k, 6], code[k, 7]
+    p = params[k, 0]
     if op == 0:
-        elementwise_add(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_add(buf, n, out, a, b)
     elif op == 1:
-        elementwise_sub(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_sub(buf, n, out, a, b)
     elif op == 2:
-        elementwise_mul(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_mul(buf, n, out, a, b)
     elif op == 3:
-        elementwise_div(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_div(buf, n, out, a, b)
     elif op == 4:
-        elementwise_ratio(buf, n, code[k, 1], code[k, 5], code[k, 6], params[k, 0])
+        elementwise_ratio(buf, n, out, a, b, p)
     elif op == 5:
-        elementwise_neg(buf, n, code[k, 1], code[k, 5])
+        elementwise_neg(buf, n, out, a)
     elif op == 6:
-        elementwise_abs(buf, n, code[k, 1], code[k, 5])
+        elementwise_abs(buf, n, out, a)
     elif op == 7:
-        elementwise_sign(buf, n, code[k, 1], code[k, 5])
+        elementwise_sign(buf, n, out, a)
     elif op == 8:
-        elementwise_square(buf, n, code[k, 1], code[k, 5])
+        elementwise_square(buf, n, out, a)
     elif op == 9:
-        elementwise_sqrt(buf, n, code[k, 1], code[k, 5])
+        elementwise_sqrt(buf, n, out, a)
     elif op == 10:
-        elementwise_log(buf, n, code[k, 1], code[k, 5])
+        elementwise_log(buf, n, out, a)
     elif op == 11:
-        elementwise_sin(buf, n, code[k, 1], code[k, 5])
+        elementwise_sin(buf, n, out, a)
     elif op == 12:
-        elementwise_cos(buf, n, code[k, 1], code[k, 5])
+        elementwise_cos(buf, n, out, a)
     elif op == 13:
-        elementwise_max(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_max(buf, n, out, a, b)
     elif op == 14:
-        elementwise_min(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_min(buf, n, out, a, b)
     elif op == 15:
-        elementwise_gt(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_gt(buf, n, out, a, b)
     elif op == 16:
-        elementwise_ge(buf, n, code[k, 1], code[k, 5], code[k, 6])
+        elementwise_ge(buf, n, out, a, b)
     elif op == 17:
-        elementwise_where(buf, n, code[k, 1], code[k, 5], code[k, 6], code[k, 7])
+        elementwise_where(buf, n, out, a, b, c)
     elif op == 18:
-        clock_day_of_week(buf, n, code[k, 1], code[k, 5])
+        clock_day_of_week(buf, n, out, a)
     elif op == 19:
-        clock_hour_of_day(buf, n, code[k, 1], code[k, 5])
+        clock_hour_of_day(buf, n, out, a)
     elif op == 20:
-        clock_day_of_year(buf, n, code[k, 1], code[k, 5])
+        clock_day_of_year(buf, n, out, a)
     elif op == 21:
-        clock_month(buf, n, code[k, 1], code[k, 5])
+        clock_month(buf, n, out, a)
     elif op == 22:
-        moments_std(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        moments_std(buf, n, out, a, state, at, work, int(p))
     elif op == 23:
-        moments_skew(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        moments_skew(buf, n, out, a, state, at, work, int(p))
     elif op == 24:
-        moments_kurt(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        moments_kurt(buf, n, out, a, state, at, work, int(p))
     elif op == 25:
-        moments_corr(buf, n, code[k, 1], code[k, 5], code[k, 6], state, code[k, 2], work, int(params[k, 0]))
+        moments_corr(buf, n, out, a, b, state, at, work, int(p))
     elif op == 26:
-        moments_slope(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        moments_slope(buf, n, out, a, state, at, work, int(p))
     elif op == 27:
-        moments_rsquare(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        moments_rsquare(buf, n, out, a, state, at, work, int(p))
     elif op == 28:
-        moments_wma(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        moments_wma(buf, n, out, a, state, at, work, int(p))
     elif op == 29:
-        recursive_ema(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        recursive_ema(buf, n, out, a, state, at, work, int(p))
     elif op == 30:
-        recursive_wilder(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        recursive_wilder(buf, n, out, a, state, at, work, int(p))
     elif op == 31:
-        window_delay(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_delay(buf, n, out, a, state, at, work, int(p))
     elif op == 32:
-        window_sum(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_sum(buf, n, out, a, state, at, work, int(p))
     elif op == 33:
-        window_mean(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_mean(buf, n, out, a, state, at, work, int(p))
     elif op == 34:
-        window_highest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_highest(buf, n, out, a, state, at, work, int(p))
     elif op == 35:
-        window_lowest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_lowest(buf, n, out, a, state, at, work, int(p))
     elif op == 36:
-        window_bars_since_highest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_bars_since_highest(buf, n, out, a, state, at, work, int(p))
     elif op == 37:
-        window_bars_since_lowest(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_bars_since_lowest(buf, n, out, a, state, at, work, int(p))
     elif op == 38:
-        window_rank(buf, n, code[k, 1], code[k, 5], state, code[k, 2], work, int(params[k, 0]))
+        window_rank(buf, n, out, a, state, at, work, int(p))
     elif op == 39:
-        window_deviation(buf, n, code[k, 1], code[k, 5], code[k, 6], state, code[k, 2], work, int(params[k, 0]))
+        window_deviation(buf, n, out, a, b, state, at, work, int(p))

@@ -26,7 +26,7 @@ def parse(text: str) -> Expression:
     """The expression that `text` spells; ConfigurationError with a caret under the fault."""
     if len(text) > MAX_LENGTH:
         raise ConfigurationError(f"expression of {len(text)} characters: at most {MAX_LENGTH}")
-    return _Reader(text).read()
+    return _Reader(" ".join(text.splitlines()).strip()).read()
 
 
 def callables() -> list[str]:
@@ -44,7 +44,8 @@ class _Reader:
         try:
             tree = ast.parse(self.text, mode="eval")
         except SyntaxError as error:
-            raise _fault(self.text, error.msg, (error.offset or 1) - 1) from None
+            # "expected more" is reported at column 0: it means the end
+            raise _fault(self.text, error.msg, (error.offset or len(self.text) + 1) - 1) from None
         except (ValueError, RecursionError, MemoryError) as error:
             raise _fault(self.text, f"cannot be read: {error}", 0) from None
         return self._convert(tree.body, self.depth)
@@ -98,7 +99,10 @@ class _Reader:
             names, body = FUNCTIONS[name]
             if len(names) != len(arguments):
                 raise ConfigurationError(f"{name} takes ({', '.join(names)}), not {len(arguments)} arguments")
-            return _Reader(body, dict(zip(names, arguments, strict=True)), depth).read()
+            try:
+                return _Reader(body, dict(zip(names, arguments, strict=True)), depth).read()
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{str(error).splitlines()[0]} (in {name}: {body})") from None
         if name not in OPERATORS or name in _KEYWORD_OPERATORS:
             raise ConfigurationError(f"unknown function {name!r}: functions are {', '.join(callables())}")
         count = OPERATORS[name].inputs
@@ -118,8 +122,7 @@ class _Reader:
 
 
 def _fault(text: str, message: str, column: int) -> ConfigurationError:
-    line = text.replace("\n", " ")
-    return ConfigurationError(f"{message}\n  {line}\n  {' ' * max(0, min(column, len(line)))}^")
+    return ConfigurationError(f"{message}\n  {text}\n  {' ' * min(column, len(text))}^")
 
 
 def _number(value: float) -> float:

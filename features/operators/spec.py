@@ -30,7 +30,8 @@ def njit(function: Function) -> Function:
 
     Without reference counts and Python wrappers too: kernels allocate nothing and only the engine calls them.
     """
-    return cast(Function, numba.njit(error_model="numpy", no_cpython_wrapper=True, _nrt=False)(function))
+    compile = numba.njit(error_model="numpy", no_cpython_wrapper=True, _nrt=False)  # type: ignore[call-overload]
+    return cast(Function, compile(function))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,196 @@
+"""Laws that every feature obeys by being listed in the catalogue."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import features
+from core.errors import ConfigurationError
+from features.batch import CHUNK, bar_columns
+from features.catalogue import CATALOGUE, compiled
+from features.engine import WARMUP
+from features.expression import Call, Expression
+from features.parser import parse
+
+MARKETS = ("sp500", "calm", "gaps", "flat_and_silent", "frozen", "huge", "tiny", "one_spike")
+# undefined where the returns (or the volume) of a window do not vary at all
+NEEDS_VARIATION = {"rsquare_20", "skew_20", "skew_60", "kurtosis_60", "volume_move_corr_20"} | {
+    feature.name for feature in CATALOGUE if feature.name.startswith("autocorrelation")
+}
+NAMES = [feature.name for feature in CATALOGUE]
+
+
+def _operators(expression: Expression) -> set[str]:
+    if not isinstance(expression, Call):
+        return set()
+    return {expression.operator}.union(*map(_operators, expression.inputs))
+
+
+RECURSIVE = [f.name for f in CATALOGUE if _operators(parse(f.expression)) & {"ema", "wilder"}]
+
+
+def _offenders(left, right, bits) -> list[str]:
+    return [name for name in NAMES if (bits(left[name]) != bits(right[name])).any()]
+
+
+def test_the_catalogue_is_large_named_once_and_short_of_memory():
+    assert 64 <= len(CATALOGUE) <= 90
+    assert len(set(NAMES)) == len(NAMES)
+    assert features.warmup() <= 260
+    assert all(feature.range and feature.source and feature.group for feature in CATALOGUE)
+    assert features.names() == NAMES
+
+
+@pytest.mark.parametrize("market", MARKETS)
+def test_batch_equals_stream_bit_for_bit(market, markets, built, tools):
+    push_all, bits = tools
+    rows = push_all(features.Stream(), markets[market])
+    streamed = pd.DataFrame(rows, index=built[market].index, columns=NAMES)
+    assert _offenders(built[market], streamed, bits) == []
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 256, CHUNK, 5000])
+def test_block_size_changes_neither_values_nor_state(chunk, markets, built, tools):
+    _, bits = tools
+    program, columns = compiled(), bar_columns(markets["sp500"])
+    out, state = np.empty((len(NAMES), columns.shape[1])), program.initial_state.copy()
+    program.run(columns, state, program.buffers(chunk), out)
+    whole = program.initial_state.copy()
+    program.run(columns, whole, program.buffers(CHUNK), np.empty_like(out))
+    assert (bits(out.T) == bits(built["sp500"])).all()
+    np.testing.assert_array_equal(state, whole)
+
+
+@pytest.mark.parametrize("market", ["sp500", "gaps", "flat_and_silent"])
+@pytest.mark.parametrize("share", [0.0, 0.31, 0.5, 0.77, 1.0])
+def test_the_future_changes_nothing_before_it(market, share, markets, built, tools):
+    _, bits = tools
+    bars = markets[market]
+    cut = 1 + int(share * (len(bars) - 2))
+    rng = np.random.default_rng(cut)
+    poisoned = bars.copy()
+    poisoned.iloc[cut:, :4] *= rng.uniform(1e-3, 1e3, (len(bars) - cut, 1))
+    poisoned.iloc[cut:, 4] = rng.uniform(0, 1e12, len(bars) - cut)
+    expected = built[market].iloc[:cut]
+    assert _offenders(features.build(poisoned).iloc[:cut], expected, bits) == []
+    assert _offenders(features.build(bars.iloc[:cut]), expected, bits) == []
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -1.0, 0.0])
+def test_not_even_unsound_future_values_reach_back(poison, markets, tools):
+    _, bits = tools
+    program, columns = compiled(), bar_columns(markets["calm"])
+    clean, dirty = (np.empty((len(NAMES), columns.shape[1])) for _ in range(2))
+    program.run(columns, program.initial_state.copy(), program.buffers(CHUNK), clean)
+    columns[:, 400:] = poison
+    program.run(columns, program.initial_state.copy(), program.buffers(CHUNK), dirty)
+    assert (bits(clean[:, :400]) == bits(dirty[:, :400])).all()
+
+
+def test_inputs_are_not_changed(markets):
+    bars = markets["calm"].copy()
+    before = bars.copy(deep=True)
+    result = features.build(bars)
+    result.iloc[:] = 0.0
+    pd.testing.assert_frame_equal(bars, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_defined_row_is_the_warmup(name, built):
+    column = built["sp500"][name].to_numpy()
+    assert np.flatnonzero(~np.isnan(column))[0] == parse(features.definitions()[name]).warmup
+
+
+def test_warmup_of_windows_is_where_the_kernels_themselves_begin(markets):
+    program = compiled()
+    columns = bar_columns(markets["sp500"])[:, :400].copy()
+    ungated = program.code.copy()
+    ungated[:, WARMUP] = 0
+    out = np.empty((len(NAMES), 400))
+    from features.engine import runner
+
+    runner()(ungated, program.params, *program.buffers(64), program.initial_state.copy(), columns, out)
+    for name, row, warmup in zip(NAMES, out, program.warmups, strict=True):
+        first = np.flatnonzero(~np.isnan(row))[0]
+        assert first == warmup or (name in RECURSIVE and first < warmup), name
+
+
+@pytest.mark.parametrize("market", MARKETS)
+def test_nan_after_warmup_only_where_nothing_varies(market, built):
+    for name, start in zip(NAMES, compiled().warmups, strict=True):
+        undefined = built[market][name].iloc[start:].isna().any()
+        assert not undefined or (name in NEEDS_VARIATION and market in ("flat_and_silent", "frozen")), name
+
+
+@pytest.mark.parametrize("market", MARKETS)
+def test_no_value_is_infinite_or_outside_its_stated_range(market, built):
+    for feature in CATALOGUE:
+        values = built[market][feature.name].dropna()
+        assert np.isfinite(values).all()
+        bounds = re.match(r"[\[(](-?[\d.]+|-inf), (-?[\d.]+|inf)[\])]", feature.range)
+        if bounds:
+            low, high = map(float, bounds.groups())
+            slack = 1e-9 * max(1.0, abs(high) if np.isfinite(high) else 1.0)
+            assert ((values >= low - slack) & (values <= high + slack)).all(), feature.name
+
+
+def test_a_frozen_market_reads_as_neutral(built):
+    last = built["frozen"].iloc[-1]
+    assert last.isna().sum() == len(NEEDS_VARIATION)
+    neutral = {
+        "rsi_14": 50,
+        "stochastic_14": 50,
+        "mfi_14": 50,
+        "bollinger_position_20": 0.5,
+        "volume_ratio_20": 1,
+    }
+    neutral |= {
+        "return_20": 0,
+        "sma_ratio_200": 0,
+        "zscore_close_50": 0,
+        "macd_12_26": 0,
+        "adx_9": 0,
+        "cci_20": 0,
+    }
+    for name, value in neutral.items():
+        assert last[name] == value, name
+
+
+@pytest.mark.parametrize("skipped", [1, 17, 1024, 3000])
+def test_windowed_features_do_not_depend_on_where_history_begins(skipped, markets, built, tools):
+    _, bits = tools
+    later = features.build(markets["sp500"].iloc[skipped:])
+    for name, warmup in zip(NAMES, compiled().warmups, strict=True):
+        full = built["sp500"][name].iloc[skipped + warmup :]
+        if name in RECURSIVE:
+            np.testing.assert_allclose(later[name].iloc[warmup:], full, rtol=1e-3, atol=1e-3, err_msg=name)
+        else:
+            assert (bits(later[name].iloc[warmup:]) == bits(full)).all(), name
+
+
+def test_scale_free_features_do_not_change_with_the_currency(markets):
+    bars = markets["calm"]
+    scaled = bars.copy()
+    scaled.iloc[:, :4] *= 1024.0
+    scaled["volume"] *= 0.5
+    pd.testing.assert_frame_equal(features.build(scaled), features.build(bars), rtol=1e-9, atol=1e-9)
+
+
+def test_all_faults_of_definitions_are_reported_together():
+    with pytest.raises(ConfigurationError) as caught:
+        features.warmup({"a": "mean(close, -1)", "b": "mean(close, 5)", "c": "eval(close)"})
+    assert len(caught.value.faults) == 2
+    assert "'a'" in str(caught.value)
+    assert "'c'" in str(caught.value)
+
+
+def test_definitions_are_canonical_and_rebuild_the_same_features(markets, built, tools):
+    _, bits = tools
+    definitions = features.definitions()
+    assert all(parse(text).text == text for text in definitions.values())
+    subset = {name: definitions[name] for name in ("adx_9", "return_1", "cci_20")}
+    rebuilt = features.build(markets["calm"], subset)
+    assert list(rebuilt.columns) == list(subset)
+    assert (bits(rebuilt) == bits(built["calm"][list(subset)])).all()
