@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.errors import ArtifactError
 from models.graph import DOUBLE, FLOAT, Graph
+
+_TENSORS = {
+    *(f"{layer}.{part}" for layer in ("embed", "score", "head") for part in ("weight", "bias")),
+    *(f"lstm.{part}_{kind}_l0" for part in ("weight", "bias") for kind in ("ih", "hh")),
+}
 
 
 def write_lstm(graph: Graph, model: Any, windows: str) -> str:
@@ -14,6 +20,11 @@ def write_lstm(graph: Graph, model: Any, windows: str) -> str:
     Scaling is double, the network float32 as in training, the final sigmoid double.
     """
     tensors = {name: tensor.numpy() for name, tensor in model.module.state_dict().items()}
+    if set(tensors) != _TENSORS:
+        raise ArtifactError(
+            f"the LSTM holds tensors {sorted(set(tensors) ^ _TENSORS)} that its writer does not expect, or lacks "
+            "them: models.families.attention and models.lstm_graph must describe one network"
+        )
     wide = graph.node("Cast", [_tail(graph, windows, model.window)], to=DOUBLE)
     scaled = graph.node("Cast", [graph.scale(wide, model.mean, model.scale)], to=FLOAT)  # [N, T, F]
     steps = graph.node("Transpose", [scaled], perm=[1, 0, 2])  # [T, N, F]

@@ -52,7 +52,7 @@ def export_ensemble(export_data: Dataset, held_out: np.ndarray[Any, np.dtype[np.
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        module = LstmAttention(10, 16, 0.0).eval()
+        module = LstmAttention(10, 16, 0.0, WINDOW).eval()
     scaler = Scaler.fit(export_data.x[rows])
     fitted["lstm"] = Lstm(scaler.mean, scaler.scale, module, WINDOW)
     base = np.column_stack([model.predict(export_data.x, held_out) for model in fitted.values()])

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from core.errors import ArtifactError
 from core.files import sha256_bytes, write_json
@@ -19,6 +22,7 @@ from models.onnx_run import Runner
 from models.parity import Ensemble
 
 WINDOW = 8
+CALIBRATOR = Calibrator("sigmoid")
 ROOT = Path(__file__).resolve().parents[2]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -146,6 +150,14 @@ def test_parts_that_do_not_fit_are_refused(
     stack = export_ensemble.stack if names is None else Stack(names, np.ones(len(names)), 0.0)
     with pytest.raises(ArtifactError, match=message):
         export(export_ensemble.fitted, stack, export_ensemble.calibrator, features=features, window=window)
+
+
+def test_a_network_the_writer_does_not_know_is_refused(export_ensemble: Ensemble) -> None:
+    module = deepcopy(export_ensemble.fitted["lstm"].module)
+    module.extra = torch.nn.Linear(2, 2)
+    lstm = replace(export_ensemble.fitted["lstm"], module=module)
+    with pytest.raises(ArtifactError, match=r"extra\.bias.*must describe one network"):
+        export({"lstm": lstm}, Stack(("lstm",), np.ones(1), 0.0), CALIBRATOR, features=10, window=WINDOW)
 
 
 def test_bytes_that_are_not_a_model_are_refused(export_bytes: bytes, export_data: Dataset) -> None:
