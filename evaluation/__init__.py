@@ -1,0 +1,1 @@
+"""Splits, metrics, overfitting statistics, gates and the evaluation report."""

@@ -152,7 +152,7 @@ def _integrity(
     bases = sorted({*_get(evidence, "base_models"), *(set(parity) - _NOT_JUDGED)})
     return [
         *(_parity(f"parity_{name}", name, parity.get(name), rules.max_parity_base) for name in bases),
-        _parity("parity_final", "the final probability", parity.get("probability"), rules.max_parity_final),
+        _parity("parity_final", "final probability", parity.get("probability"), rules.max_parity_final),
         _valid_probabilities(evidence),
         _enough_rows(evidence, rules),
         Check(
@@ -208,7 +208,7 @@ def _skilled(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
         return Check("better_than_base_rate", "quality", False, None, rules.max_skill_p, reason)
     passed = gain > 0 and p <= rules.max_skill_p
     reason = (
-        f"Log-loss {abs(gain):.5f} {'lower' if gain > 0 else 'higher'} than {baseline}, one-sided p {p:.3f} "
+        f"Log-loss {abs(gain):.5f} {'lower' if gain > 0 else 'higher'} than {baseline}, one-sided p {p:.2g} "
         f"{_within(p, rules.max_skill_p)} {rules.max_skill_p:g}: "
         f"{'it knows more than the base rate' if passed else 'no better than always saying the base rate'}"
     )
@@ -230,12 +230,14 @@ def _beats_benchmark(evidence: Mapping[str, Any]) -> Check:
         return Check(rule, "trade", False, value, bar, reason)
     passed = value > bar
     reason = f"Sharpe after costs {value:.2f} {'>' if passed else '<='} {bar:.2f} of buy and hold"
+    reason += "" if passed else ": holding the market pays better for its risk"
     return Check(rule, "trade", passed, value, bar, reason)
 
 
 def _drawdown(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
     depth, limit = -float(_get(evidence, "backtest", "max_drawdown")), rules.max_drawdown
     reason = f"Largest drawdown {depth:.1%} {_within(depth, limit)} {limit:.1%}"
+    reason += "" if depth <= limit else ": more was lost on the way than the rule allows"
     return Check("drawdown", "trade", depth <= limit, depth, limit, reason)
 
 

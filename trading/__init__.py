@@ -1,0 +1,1 @@
+"""Costs and the backtest of a signal."""

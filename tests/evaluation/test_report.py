@@ -1,0 +1,148 @@
+"""The report opens offline, says the verdict, and is the same bytes every time."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.errors import DataError
+from evaluation.gates import ServeRules, TradeRules, judge
+from evaluation.report import ReportInput, render
+
+VOID = {"meta", "br", "link", "img", "input"}
+
+
+class Balance(HTMLParser):
+    """Collects ids and checks that tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def page_input(inputs, record, parity) -> ReportInput:
+    rng = np.random.default_rng(0)
+    return ReportInput(
+        title="sp500 1d <test>",
+        verdict=judge(record, parity, ServeRules(), TradeRules(), bundle_fault=None),
+        pedigree={"source": "arch_sp500", "data hash": "3f" * 32, "note": "<script>alert(1)</script>"},
+        evidence=record,
+        times=pd.date_range("2007-01-03", periods=900, freq="D", tz="UTC"),
+        returns=rng.normal(0.0003, 0.01, 900),
+        benchmark=rng.normal(0.0003, 0.01, 900),
+        y=inputs["y"],
+        p=inputs["probabilities"]["ensemble"],
+        importance={f"feature_{i}": float(i) for i in range(40)},
+        thresholds=(0.45, 0.55),
+    )
+
+
+def test_page_is_deterministic_whatever_the_user_configured(page_input):
+    import matplotlib as mpl
+
+    first = render(page_input)
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "path"}):
+        assert render(page_input) == first
+
+
+def test_drawing_leaves_the_settings_alone(page_input):
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    render(page_input)
+    assert dict(mpl.rcParams) == before
+
+
+def test_page_is_one_offline_document(page_input):
+    page = render(page_input)
+    assert not re.search(r'(?:src|href)="(?!#)', re.sub(r'xmlns[:\w]*="[^"]*"', "", page))
+    assert "<script" not in page
+    assert not re.search(r"url\((?!#)", page)
+    assert page.count("<svg") == 6
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
+
+
+def test_references_inside_the_plots_resolve(page_input):
+    page = render(page_input)
+    parser = Balance()
+    parser.feed(page)
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', page))
+    assert used
+    assert used <= set(parser.ids)
+
+
+def test_text_is_escaped(page_input):
+    page = render(page_input)
+    assert "&lt;script&gt;alert(1)" in page
+    assert "sp500 1d &lt;test&gt;" in page
+
+
+def test_headline_and_reasons_follow_the_verdict(page_input, record, parity):
+    assert "Tradable: serves" in render(page_input)
+    for rules, fault, headline in [
+        ((ServeRules(), TradeRules(min_dsr=1.0)), None, "its signal is always hold"),
+        ((ServeRules(max_skill_p=0.0), TradeRules()), None, "not good enough"),
+        ((ServeRules(), TradeRules()), "model.onnx differs", "failed its integrity checks"),
+    ]:
+        verdict = judge(record, parity, *rules, bundle_fault=fault)
+        page = render(replace(page_input, verdict=verdict))
+        assert headline in page
+        assert "FAILED" in page
+
+
+def test_every_model_and_rule_is_listed(page_input, record):
+    page = render(page_input)
+    for name in record["models"]:
+        assert f">{name}</td>" in page
+    for check in page_input.verdict.checks:
+        assert f">{check.rule}</td>" in page
+
+
+def test_page_without_importance_or_trades(page_input, record):
+    record["backtest"] |= {"sharpe": None, "trades": 0}
+    page = render(replace(page_input, importance={}, returns=np.zeros(900), evidence=record))
+    assert page.count("<svg") == 5
+    assert "<b>–</b>" in page
+
+
+def test_long_histories_stay_small_and_keep_the_extremes(page_input):
+    n = 200_000
+    rng = np.random.default_rng(1)
+    returns = rng.normal(0, 1e-4, n)
+    times = pd.date_range("2020-01-01", periods=n, freq="min", tz="UTC")
+    page = render(replace(page_input, times=times, returns=returns, benchmark=returns[::-1]))
+    assert len(page) < 1_500_000
+
+
+def test_unequal_lengths_are_refused(page_input):
+    with pytest.raises(DataError, match="same bars"):
+        render(replace(page_input, returns=np.zeros(5)))
+    with pytest.raises(DataError, match="y and p differ"):
+        render(replace(page_input, y=np.zeros(5)))
+
+
+def test_report_is_light_to_import():
+    code = "import sys, evaluation.report; print('matplotlib' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "False"
