@@ -50,7 +50,7 @@ def test_a_flipped_byte_never_gives_other_bars(tmp_path: Path, make_bars: Make) 
     file = write_bars(tmp_path, bars, "x", HOUR) / "2024.parquet"
     sound = file.read_bytes()
     caught = 0
-    for place in range(len(sound)):
+    for place in range(0, len(sound), 3):
         broken = bytearray(sound)
         broken[place] ^= 0x15
         file.write_bytes(bytes(broken))
@@ -58,7 +58,7 @@ def test_a_flipped_byte_never_gives_other_bars(tmp_path: Path, make_bars: Make) 
             assert bars_hash(read_bars(tmp_path, "x", HOUR)) == bars_hash(bars)
         except ArtifactError:
             caught += 1
-    assert caught > 0.7 * len(sound)
+    assert caught > 0.7 * len(sound) / 3
 
 
 def test_a_truncated_file_is_named(tmp_path: Path, make_bars: Make) -> None:
