@@ -134,9 +134,9 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Base models in the order of the stack's columns, the stack, the calibrator."""
+    """Base models by name, the stack over them, the calibrator over the stack."""
 
-    bases: dict[str, Fitted]
+    fitted: dict[str, Fitted]
     stack: Stack
     calibrator: Calibrator
     feature_names: tuple[str, ...]
@@ -144,19 +144,19 @@ class Ensemble:
 
     def predict(self, x: Features, rows: Rows) -> Predictions:
         """Predictions at `rows` [k] of `x` float32 [n, F]."""
-        base = np.column_stack([fitted.predict(x, rows) for fitted in self.bases.values()])
+        base = np.column_stack([self.fitted[name].predict(x, rows) for name in self.stack.names])
         return combine(self.stack, self.calibrator, base)
 
     def importance(self) -> dict[str, Floats]:
         """Feature importance [F] of each family that has one, in that family's own measure."""
-        measured = {name: fitted.importance() for name, fitted in self.bases.items()}
+        measured = {name: model.importance() for name, model in self.fitted.items()}
         return {name: values for name, values in measured.items() if values is not None}
 
     def save(self, directory: Path) -> None:
         """Write `ensemble.json` and a folder of native files per family; equal ensembles, equal bytes."""
-        for name, fitted in self.bases.items():
+        for name, model in self.fitted.items():
             (directory / name).mkdir(parents=True, exist_ok=True)
-            fitted.save(directory / name)
+            model.save(directory / name)
         own = {
             "stack": self.stack.to_json(),
             "calibrator": self.calibrator.to_json(),
@@ -170,9 +170,9 @@ class Ensemble:
         """The inverse of `save`; ArtifactError when a file is missing or unreadable."""
         own = read_json(directory / "ensemble.json")
         stack = Stack.from_json(own["stack"])
-        bases = {name: get_family(name).load(directory / name) for name in stack.names}
+        fitted = {name: get_family(name).load(directory / name) for name in stack.names}
         calibrator = Calibrator.from_json(own["calibrator"])
-        return cls(bases, stack, calibrator, tuple(own["feature_names"]), int(own["window"]))
+        return cls(fitted, stack, calibrator, tuple(own["feature_names"]), int(own["window"]))
 
 
 def combine(stack: Stack, calibrator: Calibrator, base: Floats) -> Predictions:

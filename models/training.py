@@ -143,15 +143,15 @@ def fit_final(
     _check_params(kinds, params)
     with threadpool_limits(1):
         stack, calibrator = _fit_on_top(data, blocks[:-1], blocks[-1], None, calibration, shrinkage)
-        bases = {}
+        fitted = {}
         for done, kind in enumerate(kinds, 1):
             begun = time.perf_counter()
-            bases[kind.name] = kind.fit(
+            fitted[kind.name] = kind.fit(
                 data, np.arange(len(data)), seed=seed, window=window, params=params.get(kind.name, {})
             )
             if on_progress is not None:
                 on_progress(Progress(done, len(kinds), 0, kind.name, time.perf_counter() - begun))
-    return Ensemble(bases, stack, calibrator, data.names, window)
+    return Ensemble(fitted, stack, calibrator, data.names, window)
 
 
 def _run_all(data: Dataset, tasks: Sequence[_Task], processes: int) -> Iterator[_Result]:

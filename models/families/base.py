@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import ArtifactError, ConfigurationError, DataError
-from core.files import write_bytes
+from core.files import sha256_bytes, write_bytes, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,25 +142,38 @@ def weighted_log_loss(y: Floats, probability: Floats, w: Floats) -> float:
     return float(np.sum(w * losses) / np.sum(w))
 
 
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a file and its SHA-256 beside it."""
+    write_bytes(path, content)
+    write_text(_seal(path), sha256_bytes(content) + "\n")
+
+
+def read_sealed(path: Path) -> bytes:
+    """The content that `write_sealed` wrote; ArtifactError when it is missing or changed.
+
+    The libraries do not check for themselves: LightGBM aborts the process on a cut model.
+    """
+    try:
+        content, seal = path.read_bytes(), _seal(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ArtifactError(f"{path} or its .sha256 cannot be read ({fault}): train again") from fault
+    if sha256_bytes(content) != seal.strip():
+        raise ArtifactError(f"{path} differs from its SHA-256 {seal.strip()}: train again")
+    return content
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """An .npz whose bytes depend on the arrays alone."""
+    """A sealed .npz whose bytes depend on the arrays alone."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    write_bytes(path, buffer.getvalue())
+    write_sealed(path, buffer.getvalue())
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Arrays of an .npz, pickles refused; ArtifactError when it cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
-        raise ArtifactError(f"{path} is unreadable ({fault}): train again") from fault
+    """Arrays of a sealed .npz, pickles refused; ArtifactError when it cannot be read."""
+    with np.load(io.BytesIO(read_sealed(path)), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's bytes; ArtifactError when it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as fault:
-        raise ArtifactError(f"{path} cannot be read ({fault.strerror}): train again") from fault
+def _seal(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

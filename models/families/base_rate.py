@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
-from core.files import read_json, write_json
-from models.families.base import FamilyParams, check_classes
+from core.files import canonical_json
+from models.families.base import FamilyParams, check_classes, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,16 +39,16 @@ class BaseRate:
 
     def save(self, directory: Path) -> None:
         """Write `model.json`."""
-        write_json(directory / "model.json", {"rate": self.rate})
+        write_sealed(directory / "model.json", canonical_json({"rate": self.rate}).encode())
 
 
 def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> BaseRate:
     """The weighted rate of the (last `trailing_rows`) training rows."""
-    rows = rows[-params.trailing_rows :]
+    rows = rows[-params.trailing_rows :] if params.trailing_rows else rows
     check_classes(data, rows)
     return BaseRate(float(np.sum(data.w[rows] * data.y[rows]) / np.sum(data.w[rows])))
 
 
 def load(directory: Path) -> BaseRate:
     """The inverse of `BaseRate.save`."""
-    return BaseRate(float(read_json(directory / "model.json")["rate"]))
+    return BaseRate(float(json.loads(read_sealed(directory / "model.json"))["rate"]))

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from catboost import CatBoostClassifier, CatboostError, Pool
+from catboost import CatBoostClassifier, Pool
 from pydantic import Field
 
-from core.errors import ArtifactError, DataError
-from core.files import write_text
-from models.families.base import FamilyParams, class_balance, inner_split, read_bytes
+from core.errors import DataError
+from models.families.base import FamilyParams, class_balance, inner_split, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from models.dataset import Dataset, Features, Floats, Rows
@@ -54,7 +53,7 @@ class CatBoost:
 
     def save(self, directory: Path) -> None:
         """Write CatBoost's own JSON, `model.json`."""
-        write_text(directory / "model.json", _to_json(self.model))
+        write_sealed(directory / "model.json", _to_json(self.model).encode())
 
 
 def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> CatBoost:
@@ -76,7 +75,7 @@ def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) ->
 
 def load(directory: Path) -> CatBoost:
     """The inverse of `CatBoost.save`."""
-    return CatBoost(_from_json(read_bytes(directory / "model.json").decode()))
+    return CatBoost(_from_json(read_sealed(directory / "model.json").decode()))
 
 
 def _pool(data: Dataset, rows: Rows, params: Params) -> tuple[Pool, float]:
@@ -123,7 +122,4 @@ def _from_json(text: str) -> CatBoostClassifier:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.json"
         path.write_text(text, encoding="utf-8")
-        try:
-            return CatBoostClassifier().load_model(str(path), format="json")
-        except CatboostError as fault:
-            raise ArtifactError(f"CatBoost model is unreadable ({fault}): train again") from fault
+        return CatBoostClassifier().load_model(str(path), format="json")

@@ -9,9 +9,7 @@ import lightgbm as lgb
 import numpy as np
 from pydantic import Field
 
-from core.errors import ArtifactError
-from core.files import write_text
-from models.families.base import FamilyParams, class_balance, inner_split, read_bytes
+from models.families.base import FamilyParams, class_balance, inner_split, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +48,7 @@ class LightGBM:
 
     def save(self, directory: Path) -> None:
         """Write LightGBM's own text, `model.txt`."""
-        write_text(directory / "model.txt", self.booster.model_to_string(num_iteration=-1))
+        write_sealed(directory / "model.txt", self.booster.model_to_string(num_iteration=-1).encode())
 
 
 def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> LightGBM:
@@ -68,7 +66,7 @@ def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) ->
 
 def load(directory: Path) -> LightGBM:
     """The inverse of `LightGBM.save`."""
-    return LightGBM(_reload(read_bytes(directory / "model.txt").decode()))
+    return LightGBM(_reload(read_sealed(directory / "model.txt").decode()))
 
 
 def _dataset(
@@ -105,7 +103,4 @@ def _shift(booster: lgb.Booster, offset: float) -> lgb.Booster:
 
 def _reload(text: str) -> lgb.Booster:
     """A booster read from text is the one that will be served: predict with it from the start."""
-    try:
-        return lgb.Booster(model_str=text)
-    except lgb.basic.LightGBMError as fault:
-        raise ArtifactError(f"LightGBM model is unreadable ({fault}): train again") from fault
+    return lgb.Booster(model_str=text)

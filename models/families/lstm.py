@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import clip_grad_norm_
 
-from core.errors import ArtifactError
 from models.dataset import padded
 from models.families.attention import LstmAttention
 from models.families.base import (
@@ -94,14 +93,10 @@ def load(directory: Path) -> Lstm:
     stored = read_arrays(directory / "model.npz")
     prefix = "module."
     tensors = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in stored.items() if k.startswith(prefix)}
-    try:
-        hidden, features = tensors["embed.weight"].shape
-        module = LstmAttention(features, hidden, 0.0, int(stored["window"]))
-        module.load_state_dict(tensors)
-        module.eval()
-        return Lstm(stored["mean"], stored["scale"], module, int(stored["window"]))
-    except (KeyError, RuntimeError, ValueError) as fault:
-        raise ArtifactError(f"LSTM in {directory} is unreadable ({fault}): train again") from fault
+    hidden, features = tensors["embed.weight"].shape
+    module = LstmAttention(features, hidden, 0.0, len(tensors["score.bias"]))
+    module.load_state_dict(tensors)
+    return Lstm(stored["mean"], stored["scale"], module.eval(), int(stored["window"]))
 
 
 def _scaled_windows(x: Features, scaler: Scaler, window: int) -> Tensor:
