@@ -22,8 +22,8 @@ def write_lstm(graph: Graph, model: Any, windows: str) -> str:
     tensors = {name: tensor.numpy() for name, tensor in model.module.state_dict().items()}
     if set(tensors) != _TENSORS:
         raise ArtifactError(
-            f"the LSTM holds tensors {sorted(set(tensors) ^ _TENSORS)} that its writer does not expect, or lacks "
-            "them: models.families.attention and models.lstm_graph must describe one network"
+            f"the LSTM and its writer disagree on the tensors {sorted(set(tensors) ^ _TENSORS)}: "
+            "models.families.attention and models.lstm_graph must describe one network"
         )
     wide = graph.node("Cast", [_tail(graph, windows, model.window)], to=DOUBLE)
     scaled = graph.node("Cast", [graph.scale(wide, model.mean, model.scale)], to=FLOAT)  # [N, T, F]
