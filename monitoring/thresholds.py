@@ -114,9 +114,10 @@ class BlockNull:
         """Per column [F], the `quantile` of the block distances."""
         return np.asarray(np.quantile(self.distances, quantile, axis=0), dtype=np.float64)
 
-    def largest_share(self, quantile: float) -> float:
-        """Largest share of columns that any one block has at or over the thresholds."""
-        return float((self.distances >= self.thresholds(quantile)).mean(axis=1).max())
+    def usual_share(self, quantile: float) -> float:
+        """The `quantile` over the blocks of a block's share of columns at or over their thresholds."""
+        shares = (self.distances >= self.thresholds(quantile)).mean(axis=1)  # [K]
+        return float(np.quantile(shares, quantile))
 
 
 def block_null(reference: Array, length: int, blocks_per_window: int = 12) -> BlockNull:

@@ -28,6 +28,14 @@ def feature_rows(sp500: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(probability=1 / (1 + np.exp(-5 * rows["ret_5"])))
 
 
+@pytest.fixture(scope="session")
+def catalogue_rows(sp500: pd.DataFrame) -> pd.DataFrame:
+    """The shipped catalogue over the S&P 500, complete rows only."""
+    import features
+
+    return features.build(sp500).dropna()
+
+
 @pytest.fixture
 def noise() -> pd.DataFrame:
     """1,000 independent normal rows of ten columns and a probability; hourly, UTC."""

@@ -79,7 +79,7 @@ def test_block_null_is_each_block_against_the_rest() -> None:
     assert null.distances.shape == (19, 2)
     np.testing.assert_allclose(null.distances[1], second, rtol=1e-12)
     assert (null.thresholds(1.0) == null.distances.max(axis=0)).all()
-    assert 0 < null.largest_share(0.9) <= 1
+    assert 0 < null.usual_share(0.9) <= 1
 
 
 def test_block_null_names_the_rows_it_needs() -> None:

@@ -39,6 +39,18 @@ def test_a_quiet_stretch_is_not_flagged(feature_rows: pd.DataFrame, as_of: str, 
     assert verdict.degradation == 0
 
 
+@pytest.mark.parametrize(
+    ("as_of", "start", "end", "flagged"),
+    [("2007-06-29", "2007-07-02", "2009-03-09", True), *((*span, False) for span in QUIET)],
+)
+def test_the_shipped_features_tell_the_crash_from_quiet_years(
+    catalogue_rows: pd.DataFrame, as_of: str, start: str, end: str, flagged: bool
+) -> None:
+    verdict = assess(catalogue_rows[start:end], catalogue_rows[:as_of], columns=list(catalogue_rows.columns))
+    assert verdict.drifted == flagged
+    assert (verdict.severity >= Severity.HIGH) == flagged
+
+
 def test_false_alarms_outside_the_crash(feature_rows: pd.DataFrame) -> None:
     """Every quarter a model, then its first 250 bars: none of them asks for a retrain but the crash's."""
     found = {False: [], True: []}
