@@ -105,7 +105,7 @@ def histogram(p: Vector, thresholds: Sequence[float]) -> str:
     return _svg("histogram", draw)
 
 
-def importance(values: Mapping[str, float], top: int = 20) -> str:
+def importance(values: Mapping[str, float], top: int = 14) -> str:
     """The `top` features by importance, as a share of the sum over all."""
     ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:top][::-1]
     total = sum(values.values()) or 1.0
