@@ -34,7 +34,7 @@ def detect(
 ) -> DriftVerdict:
     """Judge as `monitoring.verdict.assess` does and write Evidently's page (HTML, offline) to `report`.
 
-    Some 15 s, half of them Evidently's import; with `report=None` it is `assess`. The page, 4–8 MB, replaces
+    Some 15 s, half of them Evidently's import; with `report=None` it is `assess`. The page, 4–10 MB, replaces
     an older one in one step. DataError when the samples cannot be compared.
     """
     rules = rules or DriftRules()

@@ -289,9 +289,9 @@ def _reasons(
     prediction: ColumnDrift | None,
     missing: tuple[str, ...],
 ) -> tuple[str, ...]:
-    verb = "is drift" if share >= limit else "is not drift"
+    verb = "that is drift" if share >= limit else "that is not drift"
     reasons = [
-        f"{share:.0%} of {len(columns)} features are beyond their threshold: {verb}, the limit is {limit:.0%}"
+        f"{share:.0%} of {len(columns)} features are beyond their threshold; {verb}, the limit is {limit:.0%}"
         f" (few blocks of the reference itself show more than {null_share:.0%})"
     ]
     if share >= limit:
@@ -299,9 +299,8 @@ def _reasons(
         named = ", ".join(f"{c.name} {c.distance:.2f} against {c.threshold:.2f}" for c in worst)
         reasons.append(f"furthest from the reference: {named} (standard deviations)")
     if degradation > 0:
-        reasons.append(
-            f"half of those are {1 / max(1 - degradation, 1e-9):.1f} times their threshold away, or more"
-        )
+        times = 1 / max(1 - degradation, 1e-9)
+        reasons.append(f"the median drifted feature is {times:.1f} times its threshold away")
     if prediction is None:
         reasons.append("predictions were not compared: the reference or the log has none")
     else:
