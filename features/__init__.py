@@ -5,7 +5,13 @@ that importing the package stays free.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.batch import build
+    from features.catalogue import definitions, names, warmup
+    from features.parser import parse
+    from features.stream import Stream
 
 _HOMES = {
     "build": "features.batch",
@@ -15,7 +21,7 @@ _HOMES = {
     "warmup": "features.catalogue",
     "parse": "features.parser",
 }
-__all__ = sorted(_HOMES)
+__all__ = ["Stream", "build", "definitions", "names", "parse", "warmup"]
 
 
 def __getattr__(name: str) -> Any:

@@ -67,7 +67,7 @@ def compile_program(definitions: Mapping[str, Expression]) -> Program:
         raise ConfigurationError("no features: at least one definition is needed")
     _refuse_twins(definitions)
     order = _topological(roots)
-    slots, constants, outs, count = _allocate(order, set(roots))
+    slots, constants, outs, count = _allocate(order)
     emit = {root: number for number, root in enumerate(roots)}
     code = np.full((len(order), FIRST_INPUT + MAX_INPUTS), -1, dtype=np.int64)
     params = np.zeros((len(order), MAX_PARAMS))
@@ -120,7 +120,7 @@ def _topological(roots: tuple[Expression, ...]) -> list[Call]:
 
 
 def _allocate(
-    order: list[Call], roots: set[Expression]
+    order: list[Call],
 ) -> tuple[list[dict[Expression, int]], dict[int, float], list[int], int]:
     """Buffer rows: columns and constants keep theirs, results share the rest.
 

@@ -1,4 +1,9 @@
-"""The catalogue: named stationary features, and what is derived from their definitions."""
+"""The catalogue: named stationary features, and what is derived from their definitions.
+
+Flat prices and empty volume read as neutral (the middle of the range, or a ratio of 1). After its warm-up a
+feature is NaN only where it has no meaning: correlation, skewness, kurtosis and R-squared of a window in
+which nothing varies.
+"""
 
 import functools
 from collections.abc import Mapping
