@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class Params(FamilyParams):
     """Parameters of CatBoost; the names are the library's where it has one."""
 
-    learning_rate: float = Field(0.03, gt=0, le=1, description="shrinkage of each tree")
+    learning_rate: float = Field(0.015, gt=0, le=1, description="shrinkage of each tree")
     depth: int = Field(3, ge=1, le=10, description="levels per tree")
     l2_leaf_reg: float = Field(30.0, ge=0, description="ridge on leaf values, in rows")
     rsm: float = Field(0.3, gt=0, le=1, description="share of features each level may use")
     subsample: float = Field(0.6, gt=0, le=1, description="share of rows each tree may use")
     border_count: int = Field(63, ge=1, le=254, description="split candidates per feature")
-    max_rounds: int = Field(200, ge=1, description="trees, at most")
-    patience: int = Field(30, ge=1, description="rounds without a better inner log-loss before stopping")
+    max_rounds: int = Field(300, ge=1, description="trees, at most")
+    patience: int = Field(15, ge=1, description="rounds without a better inner log-loss before stopping")
     inner_share: float = Field(0.2, gt=0, lt=1, description="share of training rows in the inner tail block")
 
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Params(FamilyParams):
     """Parameters of LightGBM; the names are the library's where it has one."""
 
-    learning_rate: float = Field(0.02, gt=0, le=1, description="shrinkage of each tree")
-    num_leaves: int = Field(6, ge=2, description="leaves per tree")
+    learning_rate: float = Field(0.01, gt=0, le=1, description="shrinkage of each tree")
+    num_leaves: int = Field(4, ge=2, description="leaves per tree")
     min_data_in_leaf: int = Field(100, ge=1, description="rows per leaf, at least")
-    lambda_l2: float = Field(30.0, ge=0, description="ridge on leaf values, in units of the Hessian")
-    feature_fraction: float = Field(0.3, gt=0, le=1, description="share of features each tree may use")
+    lambda_l2: float = Field(50.0, ge=0, description="ridge on leaf values, in units of the Hessian")
+    feature_fraction: float = Field(0.5, gt=0, le=1, description="share of features each tree may use")
     bagging_fraction: float = Field(0.6, gt=0, le=1, description="share of rows each tree may use")
     max_bin: int = Field(63, ge=2, le=255, description="histogram bins per feature")
-    max_rounds: int = Field(200, ge=1, description="trees, at most")
-    patience: int = Field(30, ge=1, description="rounds without a better inner log-loss before stopping")
+    max_rounds: int = Field(300, ge=1, description="trees, at most")
+    patience: int = Field(20, ge=1, description="rounds without a better inner log-loss before stopping")
     inner_share: float = Field(0.2, gt=0, lt=1, description="share of training rows in the inner tail block")
 
 
