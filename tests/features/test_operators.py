@@ -220,3 +220,12 @@ def test_the_dispatcher_is_generated_from_the_registry(tmp_path):
     assert tuple(OPERATORS) == OPCODES
     committed = generate.TARGET.read_text()
     assert "".join(committed.split()) == "".join(generate.source().split())
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 9, 14, 26, 200])
+@pytest.mark.parametrize(("name", "alpha"), [("ema", lambda n: 2 / (n + 1)), ("wilder", lambda n: 1 / n)])
+def test_recursive_warmup_is_the_first_bar_with_a_millionth_forgotten(name, alpha, window):
+    bars = features.warmup({"x": f"{name}(close, {window})"})
+    forgotten = 1 - alpha(window)
+    assert forgotten**bars < 1e-6 or forgotten == 0
+    assert bars == 0 or forgotten ** (bars - 1) >= 1e-6
