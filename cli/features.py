@@ -17,13 +17,13 @@ def features(search: str | None, *, as_json: bool) -> None:
             "group": feature.group,
             "range": feature.range,
             "source": feature.source,
-            "warmup": catalogue.warmup({feature.name: feature.expression}),
+            "warmup": str(catalogue.warmup({feature.name: feature.expression})),
         }
         for feature in chosen
     ]
     if as_json:
         emit_json(rows)
         return
-    cells = [[r["name"], r["group"], r["range"], str(r["warmup"]), r["expression"]] for r in rows]
+    cells = [[r["name"], r["group"], r["range"], r["warmup"], r["expression"]] for r in rows]
     console.print(table(["name", "group", "range", "warm-up", "formula"], cells, right=["warm-up"]))
     console.print(f"[dim]{len(rows)} of {len(catalogue.CATALOGUE)} features[/dim]")

@@ -50,12 +50,15 @@ def serve(
         str | None, typer.Option(help="Serve this bundle directory, not the registry's champion.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind; default loopback.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port; default 8080.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; default 8080; 0 takes a free one.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Start without a champion and wait for one.")] = False,
 ) -> None:
     """Serve the champion over HTTP until interrupted."""
     from cli import serve as verb
 
-    verb.serve(model, bundle, host, port)
+    verb.serve(model, bundle, host, port, wait=wait)
 
 
 @app.command()

@@ -82,7 +82,7 @@ def _rules(rules: Drift, last: int | None) -> DriftRules:
     return DriftRules(
         window_rows=last or rules.window_rows,
         reference_rows=rules.reference_rows,
-        column_quantile=rules.column_quantile,
+        quantile=rules.quantile,
         share_limit=rules.share_limit,
         min_rows=rules.min_rows,
         prediction_margin=rules.prediction_margin,

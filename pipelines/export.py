@@ -20,7 +20,7 @@ def work(root: Path, params: Params) -> str:
     data = dataset(root)
     rows = read_table(root / STORE / "train" / "nested.parquet")["row"].to_numpy()
     graph = export(
-        ensemble.bases,
+        ensemble.fitted,
         ensemble.stack,
         ensemble.calibrator,
         features=len(ensemble.feature_names),

@@ -22,8 +22,9 @@ def work(root: Path, params: Params) -> str:
     stream = Stream(catalogue)
     times = bars.index.as_unit("ns").asi8 / 1e9
     row = np.empty(0)
-    for values, time in zip(bars.to_numpy(), times, strict=True):
-        row = stream.push(*values, time)
+    for bar, time in zip(bars.to_numpy().tolist(), times.tolist(), strict=True):
+        open_, high, low, close, volume = bar
+        row = stream.push(open_, high, low, close, volume, time)
     if row.tobytes() != matrix.iloc[-1].to_numpy().tobytes():
         differing = [n for n, a, b in zip(catalogue, row, matrix.iloc[-1], strict=True) if a != b and a == a]
         raise DataError(

@@ -36,7 +36,7 @@ def work(root: Path, params: Params) -> str:
     _write_bundle(root, params, verdict, parity)
     with replace_directory(root / STORE / "gate") as out:
         write_json(out / "verdict.json", verdict.to_dict())
-    write_page(root, verdict, evidence)
+    write_page(root, params, verdict, evidence)
     return f"{_word(verdict)}: {sum(c.passed for c in verdict.checks)} of {len(verdict.checks)} rules pass"
 
 

@@ -4,10 +4,18 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from core.errors import ConfigurationError
 from core.files import canonical_json, sha256_bytes, write_text
@@ -23,6 +31,17 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _day(value: object) -> object:
+    if isinstance(value, date):
+        raise ValueError("quote the day, as in '2007-06-29': DVC cannot read a bare date")
+    if isinstance(value, str):
+        date.fromisoformat(value)
+    return value
+
+
+Day = Annotated[str, BeforeValidator(_day)]
+
+
 class Data(Block):
     """Which bars to use. `until` is the as-of day: nothing later is read."""
 
@@ -31,8 +50,8 @@ class Data(Block):
     symbol: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,31}$")
     timeframe: str = Field(pattern=r"^(auto|[1-9]\d*[smhdw])$")
     calendar: str
-    start: date | None
-    until: date | None
+    start: Day | None
+    until: Day | None
     repair: tuple[str, ...] = Field(strict=False)
 
     @model_validator(mode="after")
@@ -141,7 +160,7 @@ class Drift(Block):
 
     window_rows: PositiveInt
     reference_rows: PositiveInt
-    column_quantile: float = Field(gt=0, lt=1)
+    quantile: float = Field(gt=0, lt=1)
     share_limit: float = Field(gt=0, le=1)
     min_rows: PositiveInt
     prediction_margin: float = Field(gt=0)
@@ -234,7 +253,8 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
             faults.append(f"--set {text}: expected block.key=value, such as labels.horizon=10")
             continue
         try:
-            overrides[name.strip()] = yaml.safe_load(value)
+            parsed = yaml.safe_load(value)
+            overrides[name.strip()] = parsed.isoformat() if isinstance(parsed, date) else parsed
         except yaml.YAMLError:
             faults.append(f"--set {text}: {value!r} is not a YAML value; quote it")
     if faults:

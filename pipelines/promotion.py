@@ -75,7 +75,7 @@ def place(registry: "Registry", model: str, version: str, rules: Promotion, *, f
         return Placement(
             model, version, CHAMPION, "the first version that passes the integrity checks serves"
         )
-    check = against_champion(find(registry, model, held[CHAMPION]), candidate, rules)
+    check = against_champion(find(registry, model, str(held[CHAMPION])), candidate, rules)
     if check.passed:
         registry.set_alias(model, CHAMPION, version, check.reason)
         registry.delete_alias(model, CHALLENGER)
@@ -149,6 +149,8 @@ def against_champion(champion: "Version", challenger: "Version", rules: Promotio
     old, new = load_manifest(champion.directory), load_manifest(challenger.directory)
     if old.tradable and not new.tradable:
         return _refused("the champion may trade and this version may not")
+    if new.as_of < old.as_of:
+        return _refused(f"it knows bars up to {new.as_of}, the champion up to {old.as_of}")
     if old.label != new.label:
         return _refused(f"labels differ ({old.label} and {new.label}), so their losses cannot be compared")
     theirs = _judged(challenger)

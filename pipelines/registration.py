@@ -37,7 +37,7 @@ def register(workspace: Workspace, *, reason: str) -> Registered:
     bundle = workspace.store / "bundle"
     manifest, params = verify(bundle), load(workspace.root / PARAMS_FILE)
     registry = promotion.open_registry(workspace.settings)
-    pedigree = {
+    pedigree: dict[str, Any] = {
         "commit": workspace.commit(),
         "dirty": workspace.dirty(),
         "dvc_lock_sha256": workspace.lock_hash(),

@@ -21,7 +21,7 @@ def work(root: Path, params: Params) -> str:
     data = dataset(root)
     folds = walk_forward(data.times, data.t1, **params.splits.model_dump())
     train, ensemble = params.train, params.ensemble.model_dump()
-    common = {
+    common: Any = {
         "params": {name: train.family_params(name) for name in train.families},
         "seed": train.seed,
         "window": train.window,
@@ -60,7 +60,7 @@ def _with_outcomes(predicted: pd.DataFrame, data: Dataset) -> pd.DataFrame:
 
 def _describe(number: int, fold: Fold, data: Dataset) -> dict[str, Any]:
     def day(row: int) -> str:
-        return pd.Timestamp(data.times[row], tz="UTC").isoformat()
+        return str(pd.Timestamp(data.times[row], tz="UTC").isoformat())
 
     return {
         "fold": number,

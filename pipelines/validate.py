@@ -29,7 +29,13 @@ def work(root: Path, params: Params) -> str:
         stale_bars=rules.stale_bars,
         repair=params.data.repair,
     )
-    page = render(report, symbol=facts["symbol"], max_quarantined=rules.max_quarantined)
+    page = render(
+        report,
+        symbol=facts["symbol"],
+        max_quarantined=rules.max_quarantined,
+        description=facts["description"],
+        data_hash=bars_hash(report.clean),
+    )
     _enforce(root, report, rules.max_quarantined, page)
     clean = report.clean
     described = {

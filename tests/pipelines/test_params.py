@@ -53,7 +53,7 @@ def test_all_faults_are_reported_together(tree: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("overrides", "rule"),
     [
-        ({"data.start": date(2010, 1, 1), "data.until": date(2009, 1, 1)}, "must be before until"),
+        ({"data.start": "2010-01-01", "data.until": "2009-01-01"}, "must be before until"),
         ({"data.source": "csv"}, "needs path"),
         ({"backtest.buy": 0.7}, "sell < buy < strong_buy"),
         ({"data.symbol": "../etc"}, "data.symbol"),
@@ -61,6 +61,8 @@ def test_all_faults_are_reported_together(tree: dict[str, Any]) -> None:
         ({"labels.horizon": True}, "labels.horizon"),
         ({"validate.max_jump": float("nan")}, "validate.max_jump"),
         ({"data.timeframe": "fortnight"}, "data.timeframe"),
+        ({"data.until": date(2007, 6, 29)}, "quote the day"),
+        ({"data.until": "June 2007"}, "data.until"),
     ],
 )
 def test_rules_between_values(tree: dict[str, Any], overrides: dict[str, Any], rule: str) -> None:
@@ -70,7 +72,7 @@ def test_rules_between_values(tree: dict[str, Any], overrides: dict[str, Any], r
 
 def test_overrides_are_yaml_values() -> None:
     parsed = parse_overrides(["a.b=1", "a.c=x=y", "a.d=2007-06-29", "a.e=[1, 2]", "a.f=null"])
-    assert parsed == {"a.b": 1, "a.c": "x=y", "a.d": date(2007, 6, 29), "a.e": [1, 2], "a.f": None}
+    assert parsed == {"a.b": 1, "a.c": "x=y", "a.d": "2007-06-29", "a.e": [1, 2], "a.f": None}
 
 
 def test_malformed_overrides_are_listed_together() -> None:

@@ -1,0 +1,55 @@
+"""Writing reports/evaluation.html from a workspace's outputs."""
+
+from pathlib import Path
+from typing import Any
+
+from core.files import write_text
+from evaluation.report import ReportInput, render
+from evaluation.verdict import Verdict
+from pipelines import stored
+from pipelines.params import Params
+from pipelines.tables import read_table
+from pipelines.workspace import REPORTS, STORE
+
+_FEATURES_SHOWN = 20
+
+
+def write_page(root: Path, params: Params, verdict: Verdict, evidence: dict[str, Any]) -> None:
+    """Render the page of the ensemble's out-of-sample record."""
+    returns = read_table(root / STORE / "evaluate" / "returns.parquet")
+    nested = read_table(root / STORE / "train" / "nested.parquet")
+    importance = read_table(root / STORE / "evaluate" / "importance.parquet")["importance"]
+    facts = stored.bar_facts(root)
+    page = render(
+        ReportInput(
+            title=f"{facts['symbol']} {facts['timeframe']}",
+            verdict=verdict,
+            pedigree=_pedigree(root, facts, params),
+            evidence=evidence,
+            times=returns.index,
+            returns=returns["ensemble"].to_numpy(),
+            benchmark=returns["benchmark"].to_numpy(),
+            y=nested["y"].to_numpy(),
+            p=nested["probability"].to_numpy(),
+            importance={str(k): float(v) for k, v in importance.head(_FEATURES_SHOWN).items()},
+            thresholds=(params.backtest.sell, params.backtest.buy),
+        )
+    )
+    write_text(root / REPORTS / "evaluation.html", page)
+
+
+def _pedigree(root: Path, facts: dict[str, Any], params: Params) -> dict[str, object]:
+    features = stored.feature_manifest(root)
+    label, splits = params.labels, params.splits
+    return {
+        "bars": f"{facts['rows']} of {facts['symbol']} {facts['timeframe']}",
+        "span": f"{facts['first']} … {facts['last']}",
+        "source": facts["description"],
+        "data hash": facts["data_hash"],
+        "parameter hash": params.digest,
+        "features": f"{len(features.definitions)}, warm after {features.warmup} bars",
+        "label": f"{label.kind}, {label.horizon} bars",
+        "walk-forward": f"{splits.scheme}, purged by label end, embargo {splits.embargo} bars",
+        "commission": f"{params.backtest.commission_bps} bps of traded notional",
+        "slippage": f"{params.backtest.slippage_bps} bps of traded notional",
+    }
