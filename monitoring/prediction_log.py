@@ -4,39 +4,33 @@
     var/predictions/<model>/journal-00000002.wal       newest rows, not yet columns
 
 An append goes to the journal before the request is answered: it survives a killed process at once, and a
-power cut after the next grouped fsync. A background thread turns a full journal into a parquet segment
+power cut after the next grouped fsync. A child process turns a full journal into a parquet segment
 (temporary file, fsync, rename) and removes it; a crash between the two leaves both, and the segment wins.
-Memory is bounded by one journal. pyarrow is imported when the first segment is written, or on reading.
+Memory does not grow with the log. Readers merge segments and journals, so sealing may lag or fail.
 """
 
-import contextlib
 import fcntl
 import io
 import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from core.errors import ArtifactError, ServiceError
-from core.files import write_bytes
-from monitoring.journal import Journal, scan
-from monitoring.prediction_table import (
-    JOURNAL,
-    SEGMENT,
-    Prediction,
-    feature_columns,
-    file_number,
-    journal_rows,
-    read,
-    to_parquet,
-)
+from core.errors import ServiceError
+from core.settings import child_environment
+from monitoring.journal import Journal
+from monitoring.prediction_table import JOURNAL, SEGMENT, Prediction, feature_columns, file_number, read
+from monitoring.sealing import seal_below
 
-__all__ = ["Prediction", "PredictionLog", "feature_columns", "read", "recover"]
+__all__ = ["Prediction", "PredictionLog", "feature_columns", "read"]
 
 DAMAGED = "damaged-*.wal"
+SEAL_SECONDS = 3.0
 
 
 class PredictionLog:
@@ -50,23 +44,29 @@ class PredictionLog:
         segment_rows: int = 4096,
         sync_seconds: float = 0.2,
     ) -> None:
-        """Lock the directory, recover what a crash left, and start a fresh journal.
+        """Lock the directory and start a journal; what a crash left is sealed in the background.
 
-        ServiceError when another process holds it. A damaged journal is set aside as damaged-*.wal (its
-        readable rows are kept) and listed in `damaged`.
+        ServiceError when another process holds the directory.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self._lock_file = _lock(directory)
         self._segment_rows, self._sync_seconds = segment_rows, sync_seconds
         self._names = list(feature_names)
-        self.damaged = recover(directory)
-        self._open_journal(_last_number(directory) + 1)
         self._full: list[Journal] = []
+        self._sealer: subprocess.Popen[bytes] | None = None
+        self._unsealed = any(directory.glob(JOURNAL))
+        self._open_journal(_last_number(directory) + 1)
         self._guard = threading.Lock()
         self._dirty, self._stop = threading.Event(), threading.Event()
+        self._dirty.set()
         self._thread = threading.Thread(target=self._background, name="prediction-log", daemon=True)
         self._thread.start()
+
+    @property
+    def damaged(self) -> list[Path]:
+        """Journals that failed their checksums and were set aside; their readable rows are in segments."""
+        return sorted(self.directory.glob(DAMAGED))
 
     def append(self, prediction: Prediction) -> None:
         """Write one prediction; when this returns it survives kill -9. OSError when the disk refuses it."""
@@ -92,11 +92,17 @@ class PredictionLog:
             journal.sync()
 
     def close(self) -> None:
-        """Turn the rest into a segment and let go of the directory."""
+        """Turn the rest into a segment and let go of the directory; at most a few seconds."""
         self._stop.set()
         self._dirty.set()
         self._thread.join()
-        self._seal([*self._full, self._journal])
+        for journal in (*self._full, self._journal):
+            journal.close()
+        self._finish_sealer()
+        try:
+            seal_below(self.directory, self._number + 1)
+        except OSError as error:
+            _warn("sealing_failed", self.directory, str(error))
         self._lock_file.close()
 
     def _open_journal(self, number: int) -> None:
@@ -120,32 +126,47 @@ class PredictionLog:
     def _pass(self) -> None:
         with self._guard:
             full, self._full, current = self._full, [], self._journal
+            number = self._number
         try:
-            current.sync()
+            for journal in (*full, current):
+                journal.sync()
             _sync_directory(self.directory)
         except OSError as error:
-            _warn("sync_failed", self.directory, error)
-        left = self._seal(full)
-        with self._guard:
-            self._full[:0] = left
+            _warn("sync_failed", self.directory, str(error))
+        for journal in full:
+            journal.close()
+        self._unsealed = self._unsealed or bool(full)
+        if self._sealer is not None and self._sealer.poll() is not None:
+            self._finish_sealer()
+        if self._unsealed and self._sealer is None:
+            self._unsealed = False
+            self._start_sealer(number)
 
-    def _seal(self, journals: Sequence[Journal]) -> list[Journal]:
-        """Make segments; returns the journals that could not be sealed, such as on a full disk."""
-        left = []
-        for journal in journals:
-            try:
-                journal.close()
-                seal(journal.path)
-            except (OSError, ArtifactError) as error:
-                structlog.get_logger(component="prediction_log").error(
-                    "segment_not_written", journal=str(journal.path), error=str(error)
-                )
-                left.append(journal)
-        return left
+    def _start_sealer(self, below: int) -> None:
+        command = [sys.executable, "-m", "monitoring.sealing", str(self.directory.absolute()), str(below)]
+        root = Path(__file__).resolve().parent.parent
+        try:
+            self._sealer = subprocess.Popen(
+                command, cwd=root, env=child_environment(), stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:
+            _warn("sealing_failed", self.directory, str(error))
+
+    def _finish_sealer(self) -> None:
+        if self._sealer is None:
+            return
+        try:
+            code = self._sealer.wait(SEAL_SECONDS)
+        except subprocess.TimeoutExpired:
+            # it ends by itself; its work is whole or absent
+            code = 0
+        if code:
+            _warn("sealing_failed", self.directory, f"exit code {code}")
+        self._sealer = None
 
 
-def _warn(event: str, path: Path, error: Exception) -> None:
-    structlog.get_logger(component="prediction_log").error(event, path=str(path), error=str(error))
+def _warn(event: str, path: Path, error: str) -> None:
+    structlog.get_logger(component="prediction_log").error(event, path=str(path), error=error)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -170,47 +191,5 @@ def _lock(directory: Path) -> io.TextIOWrapper:
 
 
 def _last_number(directory: Path) -> int:
-    return max(
-        (file_number(p) for kind in (SEGMENT, JOURNAL, DAMAGED) for p in directory.glob(kind)), default=0
-    )
-
-
-def recover(directory: Path) -> list[Path]:
-    """Seal every journal a dead writer left; returns those that were damaged, now set aside."""
-    damaged = []
-    for path in sorted(directory.glob(JOURNAL)):
-        try:
-            seal(path)
-        except (ArtifactError, msgspec.DecodeError) as error:
-            aside = path.with_name(path.name.replace("journal", "damaged"))
-            _salvage(path, aside)
-            _warn("journal_damaged", aside, error)
-            damaged.append(aside)
-    return damaged
-
-
-def seal(journal: Path) -> None:
-    """Turn a closed journal into a segment and remove it; ArtifactError when a record is damaged."""
-    if not _segment_of(journal).exists():
-        _write_segment(journal, list(scan(journal)))
-    journal.unlink(missing_ok=True)
-
-
-def _salvage(journal: Path, aside: Path) -> None:
-    _write_segment(journal, list(_before_damage(scan(journal))))
-    journal.rename(aside)
-
-
-def _before_damage(payloads: Iterator[bytes]) -> Iterator[bytes]:
-    with contextlib.suppress(ArtifactError):
-        yield from payloads
-
-
-def _segment_of(journal: Path) -> Path:
-    return journal.with_name(f"segment-{file_number(journal):08d}.parquet")
-
-
-def _write_segment(journal: Path, payloads: Sequence[bytes]) -> None:
-    names, rows = journal_rows(payloads)
-    if rows:
-        write_bytes(_segment_of(journal), to_parquet(names, rows))
+    files = [path for kind in (SEGMENT, JOURNAL, DAMAGED) for path in directory.glob(kind)]
+    return max(map(file_number, files), default=0)

@@ -96,9 +96,9 @@ def test_a_torn_tail_is_dropped_on_recovery(tmp_path: Path) -> None:
     log.close()
     assert read(torn).num_rows == 4
     recovered = PredictionLog(torn, NAMES)
-    assert recovered.damaged == []
     recovered.append(_prediction(9))
     recovered.close()
+    assert recovered.damaged == []
     assert read(torn).num_rows == 5
 
 
@@ -114,8 +114,8 @@ def test_a_flipped_byte_in_a_journal_is_detected_and_set_aside(tmp_path: Path) -
     with pytest.raises(ArtifactError, match="checksum"):
         read(broken)
     opened = PredictionLog(broken, NAMES)
-    assert [p.name for p in opened.damaged] == ["damaged-00000001.wal"]
     opened.close()
+    assert [p.name for p in opened.damaged] == ["damaged-00000001.wal"]
     assert read(broken).num_rows == 4
 
 
