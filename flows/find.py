@@ -4,7 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from core.errors import RegistryError, UsageError
+from core.errors import RegistryError
 from core.settings import Settings
 
 _QUERY = "SELECT name, version FROM registered_model_aliases WHERE alias = 'champion' ORDER BY name"
@@ -30,16 +30,6 @@ def champions(settings: Settings) -> dict[str, str]:
     except sqlite3.DatabaseError as error:
         raise _damaged(path, error) from error
     return {name: str(version) for name, version in rows}
-
-
-def only_champion(settings: Settings) -> str:
-    """The one model with a champion; UsageError when there is none or more than one."""
-    names = list(champions(settings))
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise UsageError("no model has a champion: run `bellwether run` first")
-    raise UsageError(f"{len(names)} models have a champion ({', '.join(names)}): name one")
 
 
 def _damaged(path: Path, error: sqlite3.Error) -> RegistryError:

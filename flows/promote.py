@@ -1,5 +1,6 @@
 """Promote a challenger to champion, if the gate agrees."""
 
+from dataclasses import asdict
 from typing import Any
 
 from prefect import flow
@@ -7,8 +8,8 @@ from prefect.runtime import flow_run
 
 from core.errors import GateRefused
 from core.settings import load_settings
-from flows.find import only_champion
 from flows.show import publish, version_link
+from pipelines import promotion
 
 
 @flow(name="promote")
@@ -17,18 +18,17 @@ def promote(model: str | None = None, version: str | None = None, force: bool = 
 
     `force` overrules the gate and is recorded. A refusal is shown as an artifact and fails the run.
     """
-    from pipelines.promotion import promote as apply
-
     settings = load_settings()
-    name = model or only_champion(settings)
+    by = f"Prefect run {flow_run.name}"
     try:
-        done = apply(
-            settings, name, version, force=force, by=f"Prefect run {flow_run.name or 'without name'}"
-        )
+        done = promotion.promote(settings, model, version, force=force, by=by)
     except GateRefused as refusal:
-        publish(f"promote-{name}", f"{name}: promotion refused", {"reasons": str(refusal).splitlines()})
+        name = model or "model"
+        publish(f"promote-{name}", f"{name}: promotion refused", {"reasons": str(refusal).split("; ")})
         raise
-    facts = {"model": done.model, "version": done.version, "alias": done.alias, "reasons": list(done.reasons)}
-    links = {f"{name} version {done.version} in MLflow": version_link(settings, name, str(done.version))}
-    publish(f"promote-{name}", f"{name}: version {done.version} is champion", facts, links)
+    facts = {**asdict(done), "reasons": list(done.reasons)}
+    links = {
+        f"{done.model} version {done.version} in MLflow": version_link(settings, done.model, done.version)
+    }
+    publish(f"promote-{done.model}", f"{done.model}: version {done.version} is champion", facts, links)
     return facts

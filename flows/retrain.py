@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -12,12 +13,10 @@ from core.errors import BellwetherError, ConfigurationError
 from core.settings import load_settings
 from flows.retry import worth_another_try
 from flows.show import publish, version_link
+from pipelines import job
 from pipelines.params import PARAMS_FILE, parse_overrides, read_tree
+from pipelines.summary import RunSummary
 from pipelines.workspace import STAGES, StageResult, Workspace, open_workspace
-
-if TYPE_CHECKING:
-    from pipelines.job import Registered
-    from pipelines.summary import RunSummary
 
 _RETRIES, _DELAYS = 2, [10.0, 60.0]
 
@@ -60,8 +59,9 @@ def _symbol_of_checkout() -> str:
 )
 def run_stage(ws: Workspace, stage: str) -> StageResult:
     """Bring one DVC stage up to date."""
-    result = ws.repro(stage)
-    get_run_logger().info("%s: %s in %.1f s", stage, result.status, result.seconds)
+    log = get_run_logger()
+    result = ws.repro(stage, lambda line: log.info("%s", line.rstrip()))
+    log.info("%s: %s in %.1f s", stage, result.status, result.seconds)
     return result
 
 
@@ -84,10 +84,8 @@ def push(ws: Workspace) -> None:
     retry_condition_fn=worth_another_try,
     cache_policy=NO_CACHE,
 )
-def register(ws: Workspace, reason: str) -> "Registered":
+def register(ws: Workspace, reason: str) -> job.Registered:
     """Register the bundle; an identical model is found, not registered again."""
-    from pipelines import job
-
     return job.register(ws, reason=reason)
 
 
@@ -104,14 +102,14 @@ def retrain(
     version; `model` (registry name), when given, must be the one that the parameters train.
     Returns the run's summary as plain values.
     """
-    from pipelines import job
-
+    begin = perf_counter()
     settings = load_settings()
     with open_workspace(settings, changes(overrides, as_of), isolated=True) as ws:
         check_model(ws, model)
         stages = [run_stage.with_options(name=stage)(ws, stage) for stage in STAGES]
         push(ws)
-        summary = job.summarise(ws, stages, register(ws, reason))
+        registered = register(ws, reason)
+        summary = job.summarise(ws, stages, registered, seconds=perf_counter() - begin)
     show(summary)
     return dict(summary.to_json())
 
@@ -126,7 +124,7 @@ def check_model(ws: Workspace, model: str | None) -> None:
         )
 
 
-def show(summary: "RunSummary") -> None:
+def show(summary: RunSummary) -> None:
     """Publish a run's summary as artifacts with links to the registry."""
     facts = summary.to_json()
     model, version = facts["model"], facts["version"]
