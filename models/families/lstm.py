@@ -40,7 +40,7 @@ class Params(FamilyParams):
 
     hidden: int = Field(16, ge=1, description="width of the embedding and of the LSTM state")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of embedded inputs and pooled states dropped")
-    learning_rate: float = Field(3e-3, gt=0, description="step of AdamW")
+    learning_rate: float = Field(2e-3, gt=0, description="step of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="decay of AdamW")
     batch: int = Field(128, ge=1, description="windows per step")
     max_epochs: int = Field(12, ge=0, description="passes over the fitting rows, at most")
