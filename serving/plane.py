@@ -136,14 +136,8 @@ class Plane:
         started = time.perf_counter()
         loaded = slot.require()
         model = loaded.model
-        vectors, windows, counts = [], [], []
-        for bar in bars:
-            state = loaded.states.open(bar.symbol)
-            vectors.append(state.push(bar))
-            counts.append(state.bars)
-            if state.bars >= model.warm_bars:
-                windows.append(state.window.copy())
-        outputs = model.score(np.stack(windows)) if windows else None
+        vectors, counts, windows = _push(loaded, bars)
+        outputs = model.score(windows) if len(windows) else None
         latency = _since(started) / len(bars)
         signals, row = [], 0
         for bar, vector, count in zip(bars, vectors, counts, strict=True):
@@ -188,6 +182,23 @@ class Plane:
             reasons = [*signal.reasons, f"the prediction could not be logged: {error}"]
             return msgspec.structs.replace(signal, side="hold", tradable=False, reasons=reasons)
         return signal
+
+
+def _push(
+    loaded: Loaded, bars: list[Bar]
+) -> tuple[list[NDArray[np.float64]], list[int], NDArray[np.float32]]:
+    """Feature vectors [F] and bars seen, one per bar, and the windows of the warm ones, float32 [K, T, F]."""
+    runtime, warm = loaded.model.runtime, loaded.model.warm_bars
+    windows = np.empty((len(bars), runtime.window, runtime.features), dtype=np.float32)
+    vectors, counts, rows = [], [], 0
+    for bar in bars:
+        state = loaded.states.open(bar.symbol)
+        vectors.append(state.push(bar))
+        counts.append(state.bars)
+        if state.bars >= warm:
+            windows[rows] = state.window
+            rows += 1
+    return vectors, counts, windows[:rows]
 
 
 def _since(started: float) -> float:

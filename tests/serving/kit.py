@@ -94,7 +94,7 @@ def make_graph(features: int, window: int = WINDOW, bias: float = 0.0) -> onnx.M
             helper.make_tensor_value_info("base_probabilities", double, ["N", 2]),
             helper.make_tensor_value_info("confidence", double, ["N"]),
         ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
 
