@@ -23,6 +23,7 @@ from core.errors import ServiceError
 MARK = "BELLWETHER_STACK"
 _TAIL_BYTES = 16_384
 _LOG_BYTES = 20_000_000
+_KILL_SECONDS = 5.0
 _direct = build_opener(ProxyHandler({}))
 
 
@@ -156,12 +157,12 @@ def marked(prefix: str) -> list[psutil.Process]:
 def end_marked(prefix: str, seconds: float = 5.0) -> int:
     """End every process that carries a mark: SIGTERM, a bounded wait, SIGKILL. Returns how many."""
     ended: set[int] = set()
-    deadline = monotonic() + seconds
-    while left := [process for process in marked(prefix) if not _is_zombie(process)]:
+    polite = monotonic() + seconds
+    while left := marked(prefix):
         ended.update(process.pid for process in left)
-        _signal(left, signal.SIGTERM if monotonic() < deadline else signal.SIGKILL)
-        psutil.wait_procs(left, timeout=0.5)
-        if monotonic() > deadline + seconds:
+        _signal(left, signal.SIGTERM if monotonic() < polite else signal.SIGKILL)
+        psutil.wait_procs(left, timeout=min(seconds, 0.5))
+        if monotonic() > polite + _KILL_SECONDS:
             raise ServiceError(f"processes {sorted(p.pid for p in left)} do not end: kill them by hand")
     return len(ended)
 
@@ -191,10 +192,3 @@ def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None
             process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
-
-
-def _is_zombie(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
