@@ -9,7 +9,8 @@ from rich.table import Table
 
 from core.files import canonical_json
 
-console = Console(highlight=False, soft_wrap=True)
+_WIDE = 200  # a file or a pipe has no width to wrap at
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -22,7 +23,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Seque
     """A plain table; columns named in `right` are aligned to the right."""
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", no_wrap=column in right)
+        grid.add_column(column, justify="right" if column in right else "left", no_wrap=True)
     for row in rows:
         grid.add_row(*row)
     return grid

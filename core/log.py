@@ -26,6 +26,6 @@ def configure(level: str = "INFO", *, json: bool | None = None, stream: TextIO |
     )
 
 
-def get(name: str) -> Any:
-    """A logger that carries its name."""
-    return structlog.get_logger(logger=name)
+def get(component: str) -> Any:
+    """A logger that says which component speaks."""
+    return structlog.get_logger(component=component)

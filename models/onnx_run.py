@@ -1,6 +1,5 @@
 """Running an exported graph outside the service: for parity and golden cases."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from core.errors import ArtifactError
+from models.ensemble import Predictions
 from models.onnx_export import INPUT, OUTPUTS
 
 _FAULTS = (
@@ -19,15 +19,6 @@ _FAULTS = (
     state.NotImplemented,
     state.RuntimeException,
 )
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """probability [N], base [N, M], confidence [N]; float64."""
-
-    probability: NDArray[np.float64]
-    base: NDArray[np.float64]
-    confidence: NDArray[np.float64]
 
 
 class Runner:
@@ -42,15 +33,17 @@ class Runner:
         except _FAULTS as error:
             raise _unusable(error) from error
 
-    def __call__(self, windows: NDArray[np.float32]) -> Outputs:
-        """Outputs for windows float32 [N, T, F]; ArtifactError for N = 0, which would abort the process."""
+    def __call__(self, windows: NDArray[np.float32]) -> Predictions:
+        """Answers for windows float32 [N, T, F]; ArtifactError for N = 0, which would abort the process."""
         if len(windows) == 0:
             raise ArtifactError("the ONNX graph was given 0 windows: ask for at least 1")
         try:
-            results = self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(windows)})
+            probability, base, confidence = self._session.run(
+                list(OUTPUTS), {INPUT: np.ascontiguousarray(windows)}
+            )
         except _FAULTS as error:
             raise _unusable(error) from error
-        return Outputs(*results)
+        return Predictions(base, probability, confidence)
 
 
 def _unusable(error: Any) -> ArtifactError:

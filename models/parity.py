@@ -1,44 +1,18 @@
 """Proof that the exported graph says what the training libraries say, missing values included."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import DataError, GateRefused
-from models.calibration import Calibrator
+from core.errors import DataError
 from models.dataset import Features, Floats, Rows, windows
-from models.ensemble import Stack, confidence
-from models.onnx_run import Outputs, Runner
+from models.ensemble import Ensemble, Predictions
+from models.onnx_run import Runner
 
-ENSEMBLE = ("probability", "confidence")
+_FINAL = ("probability", "confidence")
 _CHUNK = 512
 _SINGLES = 16
-
-
-@dataclass(frozen=True)
-class ParityLimits:
-    """Largest absolute difference allowed: `base` for every base model, `final` for what is served."""
-
-    base: float = 1e-6
-    final: float = 2e-4
-
-
-@dataclass(frozen=True)
-class Ensemble:
-    """The fitted models by name, their stack and calibrator."""
-
-    fitted: Mapping[str, Any]
-    stack: Stack
-    calibrator: Calibrator
-
-    def predict(self, x: Features, rows: Rows) -> Outputs:
-        """What the training libraries answer at `rows` [k] of `x` [n, F]; base columns as in the stack."""
-        base = np.column_stack([self.fitted[name].predict(x, rows) for name in self.stack.names])
-        probability = self.calibrator.predict(self.stack.logit(base))
-        return Outputs(probability, base, confidence(probability, base, self.stack.names))
 
 
 def check(
@@ -60,7 +34,7 @@ def check(
     """
     if len(rows) == 0:
         raise DataError("parity: 0 held-out rows, at least 1 is needed: lengthen the test blocks")
-    runner, worst = Runner(model), dict.fromkeys((*ensemble.stack.names, *ENSEMBLE), 0.0)
+    runner, worst = Runner(model), dict.fromkeys((*ensemble.stack.names, *_FINAL), 0.0)
     for values in _variants(x, -(-at_least // len(rows)), missing, seed):
         native = ensemble.predict(values, rows)
         for start in range(0, len(rows), _CHUNK):
@@ -73,22 +47,6 @@ def check(
     return worst
 
 
-def require(parity: Mapping[str, float], limits: ParityLimits) -> None:
-    """GateRefused naming every model whose difference is above its limit, or not a number."""
-    refused = []
-    for name, value in parity.items():
-        limit = limits.final if name in ENSEMBLE else limits.base
-        if not value <= limit:
-            refused.append(
-                f"{name} differs by {value:.2e} between ONNX and training, the limit is {limit:.0e}"
-            )
-    if refused:
-        raise GateRefused(
-            "; ".join(refused) + ": the graph is not exported; leave the model out of train.families, "
-            "or raise the export.parity limit if the difference is harmless"
-        )
-
-
 def _variants(x: Features, copies: int, missing: float, seed: int) -> Iterator[Features]:
     yield x
     rng = np.random.default_rng(seed)
@@ -98,7 +56,7 @@ def _variants(x: Features, copies: int, missing: float, seed: int) -> Iterator[F
 
 
 def _widen(
-    worst: dict[str, float], names: tuple[str, ...], answers: Outputs, native: Outputs, part: slice
+    worst: dict[str, float], names: tuple[str, ...], answers: Predictions, native: Predictions, part: slice
 ) -> None:
     for column, name in enumerate(names):
         _keep(worst, name, answers.base[:, column], native.base[part, column])

@@ -1,4 +1,4 @@
-"""The drift check: the champion's logged predictions against its training reference."""
+"""The drift check: a version's logged predictions against its training reference."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.bundle import REFERENCE, load_manifest
 from core.clock import SystemClock
-from core.errors import DataError, RegistryError, UsageError
+from core.errors import DataError, UsageError
 from core.files import write_json
 from core.settings import Settings
 from monitoring.decision import DecisionRules, DecisionStore
@@ -46,17 +48,19 @@ def check_drift(
     until: str | None = None,
     last: int | None = None,
 ) -> DriftOutcome:
-    """Judge the champion's log between two days (inclusive, UTC) or its last bars, and decide."""
+    """Judge what was logged between two days (inclusive, UTC), or its last bars, and decide.
+
+    Judged is the champion; a version that was only replayed, when the champion predicted nothing there.
+    """
     rules = load(settings.home / PARAMS_FILE).drift
     registry = open_registry(settings)
     model = resolve_model(registry, model)
-    holder = registry.get_alias(model, CHAMPION)
-    if holder is None:
-        raise RegistryError(f"{model} has no champion: run `bellwether run`, or promote a version")
+    table = _logged(settings, model, start, until)
+    holder = _judged_version(table, registry.get_alias(model, CHAMPION))
     version = find(registry, model, holder)
     manifest = load_manifest(version.directory)
-    log = _log(settings, model, holder, manifest.symbol, start, until)
-    reference = pd.read_parquet(version.directory / REFERENCE).set_index("bar_time")
+    log = log_frame(table.filter(pc.field("model_version") == holder))
+    reference = pd.read_parquet(version.directory / REFERENCE).set_index("bar_time").astype("float64")
     folder = settings.var_dir / "drift"
     html, json = folder / f"{model}.html", folder / f"{model}.json"
     seen = watch(
@@ -93,22 +97,24 @@ def _decisions(rules: Drift) -> DecisionRules:
     return DecisionRules(rules.confirmations, rules.cooldown_hours, rules.fresh_share)
 
 
-def _log(
-    settings: Settings, model: str, version: str, symbol: str, start: str | None, until: str | None
-) -> pd.DataFrame:
+def _logged(settings: Settings, model: str, start: str | None, until: str | None) -> pa.Table:
     table = read(
         settings.prediction_log_dir / model,
         day(start, time.min) if start else None,
         day(until, time.max) if until else None,
-        symbol=symbol,
-        model_version=version,
     )
     if table.num_rows == 0:
         raise DataError(
-            f"the log of {model} version {version} holds no prediction of {symbol} in that window: send "
-            "bars to the service, or `bellwether replay`"
+            f"the log of {model} holds no prediction in that window: send bars to the service, or feed it "
+            "stored ones with `bellwether replay`"
         )
-    return log_frame(table)
+    return table
+
+
+def _judged_version(table: pa.Table, champion: str | None) -> str:
+    """The champion if it predicted in the window, else whichever version did last."""
+    versions = [str(version) for version in table["model_version"].to_pylist()]
+    return champion if champion is not None and champion in versions else versions[-1]
 
 
 def day(text: str, at: time) -> datetime:

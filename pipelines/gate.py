@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from core.bundle import MODEL
 from core.files import read_json, replace_directory, sha256_file, write_json
@@ -65,16 +66,16 @@ def _write_bundle(root: Path, params: Params, verdict: Verdict, parity: dict[str
         checkpoint=(root / STORE / "features" / "checkpoint.bin").read_bytes(),
         state_window=windows(x, np.array([len(x) - 1]), ensemble.window)[0],
         golden=windows(x, rows, ensemble.window),
-        reference=_reference(root, matrix.index.as_unit("ns").asi8, x),
+        reference=_reference(root, matrix, x, features.warmup),
     )
 
 
-def _reference(root: Path, times: np.ndarray[Any, np.dtype[np.int64]], x: Any) -> Reference:
-    """The judged rows: features as the service sees them, probabilities out of sample."""
+def _reference(root: Path, matrix: pd.DataFrame, x: Any, warmup: int) -> Reference:
+    """Every complete row as the service sees it; probabilities where they are out of sample, else NaN."""
     nested = read_table(root / STORE / "train" / "nested.parquet")
-    judged = nested.index.as_unit("ns").asi8
-    at = np.searchsorted(times, judged)
-    return Reference(judged, x[at], nested["probability"].to_numpy())
+    warm = matrix.index[warmup:]
+    probability = nested["probability"].reindex(warm).to_numpy()
+    return Reference(warm.as_unit("ns").asi8, x[warmup:], probability)
 
 
 def _facts(

@@ -12,13 +12,12 @@ from core.signal import Thresholds
 from models.bundle_build import BundleFacts, Reference, build, golden_rows
 from models.calibration import fit_calibrator
 from models.dataset import Dataset, windows
-from models.ensemble import fit_stack
+from models.ensemble import Ensemble, fit_stack
 from models.families import get_families
 from models.families.attention import LstmAttention
 from models.families.base import Scaler
 from models.families.lstm import Lstm
 from models.onnx_export import export
-from models.parity import Ensemble
 
 DAY = 86_400_000_000_000
 WINDOW = 8
@@ -58,7 +57,8 @@ def export_ensemble(export_data: Dataset, held_out: np.ndarray[Any, np.dtype[np.
     base = np.column_stack([model.predict(export_data.x, held_out) for model in fitted.values()])
     y, w = export_data.y[held_out], np.ones(len(held_out))
     stack = fit_stack(list(fitted), base, y, w)
-    return Ensemble(fitted, stack, fit_calibrator("sigmoid", stack.logit(base), y, w))
+    calibrator = fit_calibrator("sigmoid", stack.logit(base), y, w)
+    return Ensemble(fitted, stack, calibrator, export_data.names, WINDOW)
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,9 @@ from core.errors import ArtifactError
 from core.files import sha256_bytes, write_json
 from models.calibration import Calibrator
 from models.dataset import Dataset, windows
-from models.ensemble import Stack
+from models.ensemble import Ensemble, Stack
 from models.onnx_export import export
 from models.onnx_run import Runner
-from models.parity import Ensemble
 
 WINDOW = 8
 CALIBRATOR = Calibrator("sigmoid")
@@ -106,7 +105,7 @@ def test_two_processes_write_the_same_bytes(
 def test_every_calibrator(
     export_data: Dataset, export_ensemble: Ensemble, held_out: Rows, calibrator: Calibrator
 ) -> None:
-    ensemble = Ensemble(export_ensemble.fitted, export_ensemble.stack, calibrator)
+    ensemble = replace(export_ensemble, calibrator=calibrator)
     native = ensemble.predict(export_data.x, held_out)
     answers = Runner(exported(ensemble))(windows(export_data.x, held_out, WINDOW))
     np.testing.assert_allclose(answers.probability, native.probability, rtol=0, atol=2e-4)
@@ -120,7 +119,7 @@ def test_any_choice_of_families(
 ) -> None:
     fitted = {name: export_ensemble.fitted[name] for name in names}
     stack = Stack(names, np.full(len(names), 1.0 / len(names)), 0.1)
-    ensemble = Ensemble(fitted, stack, export_ensemble.calibrator)
+    ensemble = replace(export_ensemble, fitted=fitted, stack=stack)
     native = ensemble.predict(export_data.x, held_out)
     answers = Runner(exported(ensemble))(windows(export_data.x, held_out, WINDOW))
     np.testing.assert_allclose(answers.confidence, native.confidence, rtol=0, atol=1e-6)

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.errors import DataError, GateRefused
+from core.errors import DataError
 from models.calibration import Calibrator
 from models.dataset import Dataset
-from models.parity import Ensemble, ParityLimits, check, require
+from models.ensemble import Ensemble
+from models.parity import check
 
 WINDOW = 8
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -20,7 +21,6 @@ def test_the_exported_ensemble_is_within_the_limits(
 ) -> None:
     before = export_data.x.copy()
     parity = check(export_bytes, export_ensemble, export_data.x, held_out, window=WINDOW)
-    require(parity, ParityLimits())
     assert list(parity) == [*export_ensemble.stack.names, "probability", "confidence"]
     assert max(parity[name] for name in ("base_rate", "logistic", "lightgbm", "catboost")) < 1e-12
     assert 0.0 < parity["lstm"] <= 1e-6
@@ -42,8 +42,7 @@ def test_a_wrong_calibrator_is_caught(
 ) -> None:
     other = replace(export_ensemble, calibrator=Calibrator("sigmoid", a=0.2, b=0.4))
     parity = check(export_bytes, other, export_data.x, held_out, window=WINDOW, at_least=100)
-    with pytest.raises(GateRefused, match=r"probability differs by .* the limit is 2e-04.*: the graph"):
-        require(parity, ParityLimits())
+    assert parity["probability"] > 2e-4
 
 
 def test_a_model_that_only_errs_on_missing_values_is_caught(
@@ -59,16 +58,6 @@ def test_a_model_that_only_errs_on_missing_values_is_caught(
     other = replace(export_ensemble, fitted={**export_ensemble.fitted, "logistic": ZeroFilled()})
     parity = check(export_bytes, other, full.x, held_out, window=WINDOW, at_least=100)
     assert parity["logistic"] > 1e-4
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("lightgbm", 2e-6), ("probability", 1e-3), ("lstm", float("nan"))]
-)
-def test_the_refusal_names_model_value_and_limit(name: str, value: float) -> None:
-    parity = {"logistic": 1e-16, "lightgbm": 1e-9, "lstm": 1e-7, "probability": 1e-5, name: value}
-    with pytest.raises(GateRefused, match=rf"^{name} differs by {value:.2e} .*limit is .*parity") as refused:
-        require(parity, ParityLimits())
-    assert "logistic" not in str(refused.value)
 
 
 def test_no_rows_is_an_error(export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes) -> None:
