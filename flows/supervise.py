@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal
@@ -138,7 +139,9 @@ class Supervisor:
     def _end(self) -> None:
         # A second ctrl-C must not cut this short: it is bounded, and it is what leaves nothing behind.
         self._stop.set()
-        self._tell(StackEvent("stack", "stopping", "ending every process"))
+        # Nor may a terminal that is gone.
+        with suppress(OSError):
+            self._tell(StackEvent("stack", "stopping", "ending every process"))
         first = {service.name for service in self._plan.first}
         for group in (
             [child for child in self._children if child.service.name not in first],
