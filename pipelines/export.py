@@ -8,16 +8,16 @@ from models.ensemble import Ensemble
 from models.onnx_export import export
 from models.parity import check
 from pipelines import stage
+from pipelines.matrix import training_matrix
 from pipelines.params import Params
 from pipelines.tables import read_table
-from pipelines.train import dataset
 from pipelines.workspace import STORE
 
 
 def work(root: Path, params: Params) -> str:
     """Export the final ensemble and compare it with the libraries on the judged rows, NaN among them."""
     ensemble = Ensemble.load(root / STORE / "train" / "ensemble")
-    data = dataset(root)
+    data = training_matrix(root)
     rows = read_table(root / STORE / "train" / "nested.parquet")["row"].to_numpy()
     graph = export(
         ensemble.fitted,

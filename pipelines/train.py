@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from core.files import replace_directory, write_json
 from evaluation.splits import Fold, walk_forward
 from models.dataset import Dataset
 from models.training import Progress, fit_final, nested_ensemble, out_of_fold
-from pipelines import stage, stored
+from pipelines import stage
+from pipelines.matrix import training_matrix
 from pipelines.params import Params
 from pipelines.tables import write_table
 from pipelines.workspace import STORE
@@ -18,7 +18,7 @@ from pipelines.workspace import STORE
 
 def work(root: Path, params: Params) -> str:
     """Predict every test block out of fold, then fit what will be exported on everything."""
-    data = dataset(root)
+    data = training_matrix(root)
     folds = walk_forward(data.times, data.t1, **params.splits.model_dump())
     train, ensemble = params.train, params.ensemble.model_dump()
     common: Any = {
@@ -37,13 +37,6 @@ def work(root: Path, params: Params) -> str:
         final.save(out / "ensemble")
     judged = len(nested)
     return f"{len(train.families)} families over {len(folds)} folds, {judged} rows judged out of sample"
-
-
-def dataset(root: Path) -> Dataset:
-    """The training matrix of a workspace."""
-    labels = stored.labels(root)
-    weights = labels["weight"].to_numpy(dtype=np.float64)
-    return Dataset.from_frames(stored.feature_matrix(root), labels, weights)
 
 
 def _tell(progress: Progress) -> None:
