@@ -19,6 +19,8 @@ from pipelines.summary import RunSummary
 from pipelines.workspace import STAGES, StageResult, Workspace, open_workspace
 
 _RETRIES, _DELAYS = 2, [10.0, 60.0]
+# what DVC tells a person at a shell
+_ADVICE = ("\t", "To track the changes", "To enable auto staging", "Use `dvc push`")
 
 
 def changes(overrides: Mapping[str, Any] | None, as_of: str | None) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def changes(overrides: Mapping[str, Any] | None, as_of: str | None) -> dict[str,
             merged[name] = parse_overrides([f"{name}={value}"])[name]
     if as_of:
         try:
-            merged["data.until"] = date.fromisoformat(as_of[:10])
+            merged["data.until"] = date.fromisoformat(as_of[:10]).isoformat()
         except ValueError as error:
             raise ConfigurationError(f"as_of {as_of!r} is not a day: give it as YYYY-MM-DD") from error
     return merged
@@ -60,7 +62,12 @@ def _symbol_of_checkout() -> str:
 def run_stage(ws: Workspace, stage: str) -> StageResult:
     """Bring one DVC stage up to date."""
     log = get_run_logger()
-    result = ws.repro(stage, lambda line: log.info("%s", line.rstrip()))
+
+    def relay(line: str) -> None:
+        if line.strip() and not line.startswith(_ADVICE):
+            log.info("%s", line.rstrip())
+
+    result = ws.repro(stage, relay)
     log.info("%s: %s in %.1f s", stage, result.status, result.seconds)
     return result
 
