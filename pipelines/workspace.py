@@ -20,6 +20,7 @@ from typing import Any, Literal
 from core.errors import ConfigurationError, DataError, StageFailed
 from core.files import exclusive_lock, sha256_file, write_text
 from core.settings import Settings, child_environment
+from pipelines.dvc_lock import release_dead
 from pipelines.params import PARAMS_FILE, check, read_tree, with_overrides, write_tree
 
 STAGES = ("ingest", "validate", "features", "labels", "train", "evaluate", "export", "gate")
@@ -123,6 +124,7 @@ class Workspace:
         """Exit code and output of a dvc command, one at a time in a workspace (a second would give up)."""
         lines = []
         with exclusive_lock(self.root / ".dvc" / "tmp" / "bellwether.lock"):
+            release_dead(self.root)
             process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", *arguments],
                 cwd=self.root,
