@@ -65,7 +65,8 @@ class BundleFacts:
 class Reference:
     """What drift is measured against: bar closes UTC ns [n], features float32 [n, F], probability [n].
 
-    `probability` should be out of sample: a model is surer of the rows it was trained on.
+    `probability` is what this very model says of these rows: live predictions come from the same function,
+    while out-of-fold ones come from other fits and would differ without any drift.
     """
 
     times: Rows

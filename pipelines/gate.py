@@ -15,10 +15,10 @@ from models import bundle_build
 from models.bundle_build import BundleFacts, Reference
 from models.dataset import windows
 from models.ensemble import Ensemble
+from models.onnx_run import Runner
 from pipelines import stage, stored
 from pipelines.evaluation_page import write_page
 from pipelines.params import Params
-from pipelines.tables import read_table
 from pipelines.workspace import STORE
 
 
@@ -57,25 +57,24 @@ def _write_bundle(root: Path, params: Params, verdict: Verdict, parity: dict[str
     ensemble = Ensemble.load(root / STORE / "train" / "ensemble")
     matrix = stored.feature_matrix(root)
     x = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64).astype(np.float32))
-    warm = np.arange(features.warmup, len(x))
-    rows = bundle_build.golden_rows(x, warm)
+    model = (root / STORE / "export" / MODEL).read_bytes()
+    rows = bundle_build.golden_rows(x, np.arange(features.warmup, len(x)))
     bundle_build.build(
         root / STORE / "bundle",
         _facts(held, features, params, ensemble, verdict, parity),
-        model=(root / STORE / "export" / MODEL).read_bytes(),
+        model=model,
         checkpoint=(root / STORE / "features" / "checkpoint.bin").read_bytes(),
         state_window=windows(x, np.array([len(x) - 1]), ensemble.window)[0],
         golden=windows(x, rows, ensemble.window),
-        reference=_reference(root, matrix, x, features.warmup),
+        reference=_reference(model, matrix, x, features.warmup, ensemble.window),
     )
 
 
-def _reference(root: Path, matrix: pd.DataFrame, x: Any, warmup: int) -> Reference:
-    """Every complete row as the service sees it; probabilities where they are out of sample, else NaN."""
-    nested = read_table(root / STORE / "train" / "nested.parquet")
-    warm = matrix.index[warmup:]
-    probability = nested["probability"].reindex(warm).to_numpy()
-    return Reference(warm.as_unit("ns").asi8, x[warmup:], probability)
+def _reference(model: bytes, matrix: pd.DataFrame, x: Any, warmup: int, window: int) -> Reference:
+    """Every complete row as the service sees it, and what this very model says of it."""
+    rows = np.arange(warmup, len(x))
+    answers = Runner(model)(windows(x, rows, window))
+    return Reference(matrix.index[warmup:].as_unit("ns").asi8, x[warmup:], answers.probability)
 
 
 def _facts(

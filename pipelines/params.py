@@ -215,10 +215,34 @@ def check(tree: Mapping[str, Any]) -> Params:
     try:
         return Params.model_validate(tree)
     except ValidationError as error:
-        raise ConfigurationError([_fault(dict(item), tree) for item in error.errors()]) from error
+        raise ConfigurationError([_fault(dict(item)) for item in error.errors()]) from error
 
 
-def _fault(item: dict[str, Any], tree: Mapping[str, Any]) -> str:
+def check_names(params: Params) -> None:
+    """ConfigurationError for sources, families and family parameters that do not exist.
+
+    Apart from `check`, since asking a family for its parameters loads its library.
+    """
+    from data.sources import source_names
+    from models.families import FAMILIES
+
+    data, train = params.data, params.train
+    faults = []
+    if data.source not in source_names():
+        faults.append(f"data.source {data.source!r} is unknown: use one of {', '.join(source_names())}")
+    for name in train.families:
+        if name not in FAMILIES:
+            faults.append(f"train.families: {name!r} is unknown: use one of {', '.join(FAMILIES)}")
+        elif given := train.family_params(name):
+            try:
+                FAMILIES[name].read_params(given)
+            except ConfigurationError as error:
+                faults += error.faults
+    if faults:
+        raise ConfigurationError(faults)
+
+
+def _fault(item: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] in _MISSPELT:
         return f"{place} is not a parameter{_suggest(place)}"

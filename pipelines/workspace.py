@@ -21,7 +21,7 @@ from core.errors import ConfigurationError, DataError, StageFailed
 from core.files import exclusive_lock, sha256_file, write_text
 from core.settings import Settings, child_environment
 from pipelines.dvc_lock import release_dead
-from pipelines.params import PARAMS_FILE, check, read_tree, with_overrides, write_tree
+from pipelines.params import PARAMS_FILE, check, check_names, read_tree, with_overrides, write_tree
 
 STAGES = ("ingest", "validate", "features", "labels", "train", "evaluate", "export", "gate")
 STORE, REPORTS, INBOX = Path("data/store"), Path("reports"), Path("data/inbox")
@@ -159,7 +159,7 @@ def open_workspace(
     """
     home = settings.home
     tree = with_overrides(read_tree(home / PARAMS_FILE), overrides or {})
-    check(tree)
+    check_names(check(tree))
     if not overrides and not isolated:
         yield Workspace(home, settings)
         return
