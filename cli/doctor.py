@@ -76,11 +76,18 @@ def lock(_settings: Settings) -> Iterator[Check]:
     pinned = [line.split(";")[0].strip() for line in path.read_text().splitlines() if "==" in line]
     wanted = dict(line.split("==", 1) for line in pinned if not line.startswith("#"))
     differ = [
-        f"{name} {have} (lock: {want})" for name, want in wanted.items() if (have := _have(name)) != want
+        f"{name} {have} (lock: {want})"
+        for name, want in wanted.items()
+        if _public(have := _have(name)) != want
     ]
     shown = ", ".join(differ[:4]) + (f" and {len(differ) - 4} more" if len(differ) > 4 else "")
     detail = f"{len(differ)} differ: {shown}" if differ else f"{len(wanted)} packages as locked"
     yield Check("lock", not differ, detail, _REINSTALL if differ else "", required=False)
+
+
+def _public(found: str) -> str:
+    """A version without its build: torch 2.13.0+cpu is the locked 2.13.0."""
+    return found.partition("+")[0]
 
 
 def ports(settings: Settings) -> Iterator[Check]:

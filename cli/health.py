@@ -25,6 +25,6 @@ def doctor(*, as_json: bool) -> None:
 
 def _show(check: Check) -> None:
     mark = "[green]✓[/green]" if check.ok else "[red]✗[/red]" if check.required else "[yellow]![/yellow]"
-    console.print(f"{mark} {check.name:<14}{escape(check.detail)}")
+    console.print(f"{mark} {check.name:<18}{escape(check.detail)}")
     if check.remedy:
-        console.print(f"  {'':<14}→ {escape(check.remedy)}")
+        console.print(f"  {'':<18}→ {escape(check.remedy)}")
