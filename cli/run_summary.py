@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.padding import Padding
 
 from cli.output import console, number, table
 
@@ -23,7 +22,8 @@ def show(summary: RunSummary) -> None:
     _line("data", _data(summary))
     _line("checked", _validation(summary))
     _line("features", f"{summary.features}, warm after {summary.warmup} bars")
-    _block(_models(summary))
+    console.print()
+    console.print(_models(summary))
     console.print(
         f"[dim]{summary.out_of_sample_rows} out-of-sample rows, the same for all; money is net of costs; "
         f"deflated over {summary.trials} trials[/dim]"
@@ -46,10 +46,6 @@ def show(summary: RunSummary) -> None:
 
 def _line(name: str, text: str) -> None:
     console.print(f"[bold]{name:<{_WIDTH}}[/bold]{text}")
-
-
-def _block(content: RenderableType) -> None:
-    console.print(Padding(content, (1, 0, 0, 0)))
 
 
 def _data(summary: RunSummary) -> str:

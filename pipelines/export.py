@@ -31,7 +31,7 @@ def work(root: Path, params: Params) -> str:
         write_bytes(out / MODEL, graph)
         write_json(out / "parity.json", {"model_sha256": sha256_bytes(graph), "largest_difference": parity})
     worst = max(v for k, v in parity.items() if k not in ("probability", "confidence"))
-    return f"{len(graph) / 1e6:.1f} MB graph; parity: base {worst:.1e}, final {parity['probability']:.1e}"
+    return f"{len(graph) / 1e3:.0f} kB graph; parity: base {worst:.1e}, final {parity['probability']:.1e}"
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ class Labels(Block):
     take_profit: float = Field(gt=0)
     stop_loss: float = Field(gt=0)
     volatility_span: int = Field(ge=2)
+    touch: Literal["close", "range"]
 
 
 class Splits(Block):
@@ -106,6 +107,7 @@ class Train(Block):
     window: int = Field(ge=2)
     processes: int = Field(ge=1)
     sample_weights: Literal["uniqueness", "equal"]
+    base_rate: dict[str, Any]
     logistic: dict[str, Any]
     lightgbm: dict[str, Any]
     catboost: dict[str, Any]
