@@ -85,9 +85,9 @@ def lock(_settings: Settings) -> Iterator[Check]:
     yield Check("lock", not differ, detail, _REINSTALL if differ else "", required=False)
 
 
-def _public(found: str) -> str:
+def _public(found: str | None) -> str | None:
     """A version without its build: torch 2.13.0+cpu is the locked 2.13.0."""
-    return found.partition("+")[0]
+    return found and found.partition("+")[0]
 
 
 def ports(settings: Settings) -> Iterator[Check]:

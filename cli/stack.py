@@ -26,7 +26,5 @@ def up() -> None:
 
 
 def _tell(event: StackEvent) -> None:
-    place = f"  {event.url}" if event.url else ""
-    console.print(
-        f"{_MARKS.get(event.kind, '·')} {event.service:<9}{event.kind:<9}{escape(event.message)}{place}"
-    )
+    mark = _MARKS.get(event.kind, "·")
+    console.print(f"{mark} {event.service:<9}{event.kind:<9}{escape(event.message)}")

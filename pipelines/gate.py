@@ -96,7 +96,7 @@ def _facts(
         window=ensemble.window,
         base_models=ensemble.stack.names,
         thresholds=Thresholds(money.strong_buy, money.buy, money.sell, money.strong_sell),
-        label=params.labels.model_dump(),
+        label=params.labels.definition(),
         parity=parity,
         data_hash=held.facts["data_hash"],
         params_hash=params.digest,

@@ -88,6 +88,11 @@ class Labels(Block):
     volatility_span: int = Field(ge=2)
     touch: Literal["close", "range"]
 
+    def definition(self) -> dict[str, Any]:
+        """What decides a label; a fixed horizon has no barriers."""
+        shaping = {"kind", "horizon"} if self.kind == "fixed_horizon" else None
+        return self.model_dump(include=shaping)
+
 
 class Splits(Block):
     """Purged walk-forward, in rows."""
