@@ -5,9 +5,9 @@ import sys
 from rich.markup import escape
 
 from cli.output import console
-from cli.up import StackEvent
-from cli.up import up as run_stack
 from core.settings import disable_telemetry, load_settings
+from flows.stack import up as run_stack
+from flows.supervise import StackEvent
 
 _MARKS = {
     "ready": "[green]✓[/green]",

@@ -22,7 +22,7 @@ _RUN_STACK = """
 import json, sys
 from core.settings import disable_telemetry, load_settings
 disable_telemetry()
-from cli.up import up
+from flows.stack import up
 def tell(event):
     print(json.dumps([event.service, event.kind, event.message]), flush=True)
 sys.exit(up(load_settings(), tell))
