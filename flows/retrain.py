@@ -15,6 +15,7 @@ from flows.retry import worth_another_try
 from flows.show import publish, version_link
 from pipelines import job
 from pipelines.params import PARAMS_FILE, parse_overrides, read_tree
+from pipelines.recall import overrides_of
 from pipelines.summary import RunSummary
 from pipelines.workspace import STAGES, StageResult, Workspace, open_workspace
 
@@ -106,11 +107,14 @@ def retrain(
     """Refresh the data, train, judge and register, in a worktree of its own.
 
     `overrides` maps block.key → value; `as_of` is the last day used, ISO; `reason` is recorded with the
-    version; `model` (registry name), when given, must be the one that the parameters train.
+    version; `model` (registry name), when given, is retrained with the parameters of its champion, unless
+    there are overrides, and must be the one that the parameters train.
     Returns the run's summary as plain values.
     """
     begin = perf_counter()
     settings = load_settings()
+    if model and not overrides:
+        overrides = overrides_of(settings, model)
     with open_workspace(settings, changes(overrides, as_of), isolated=True) as ws:
         check_model(ws, model)
         stages = [run_stage.with_options(name=stage)(ws, stage) for stage in STAGES]

@@ -10,6 +10,7 @@ from evaluation.gates import recount
 from evaluation.verdict import Check
 from pipelines import promotion, stored
 from pipelines.params import PARAMS_FILE, Params, load, read_tree
+from pipelines.recall import SOURCE_TAG
 from pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def register(workspace: Workspace, *, reason: str) -> Registered:
     known = registry.find(bundle)
     if known is None:
         run_id, verdict = _log(registry, workspace, manifest, params, pedigree, reason)
-        done = registry.register(bundle, run_id, **pedigree, **verdict)
+        tags = {SOURCE_TAG: str(workspace.source)} if workspace.source else {}
+        done = registry.register(bundle, run_id, **pedigree, **verdict, tags=tags)
     else:
         # finishes what a kill between version and registration.json left undone
         done = registry.register(bundle, known.run_id, **pedigree)

@@ -50,6 +50,8 @@ class Workspace:
 
     root: Path
     settings: Settings
+    source: Path | None = None
+    """Where the user's file came from, when the run works on a copy."""
 
     @property
     def store(self) -> Path:
@@ -165,8 +167,9 @@ def open_workspace(
         return
     with _slot(home) as root:
         _prepare(home, root)
-        write_tree(root / PARAMS_FILE, _adopt_file(tree, home, root))
-        yield Workspace(root, settings)
+        adopted, source = _adopt_file(tree, home, root)
+        write_tree(root / PARAMS_FILE, adopted)
+        yield Workspace(root, settings, source)
 
 
 @contextmanager
@@ -211,20 +214,23 @@ def _share_kernels(home: Path, root: Path) -> None:
                 shutil.copyfile(compiled, target)
 
 
-def _adopt_file(tree: dict[str, Any], home: Path, root: Path) -> dict[str, Any]:
-    """Copy the file at data.path into the worktree's inbox, the only place that DVC watches."""
+def _adopt_file(tree: dict[str, Any], home: Path, root: Path) -> tuple[dict[str, Any], Path | None]:
+    """Copy the file at data.path into the worktree's inbox, the only place that DVC watches.
+
+    Returns the parameters that name the copy, and the path of the original.
+    """
     inbox = root / INBOX
     for stray in inbox.iterdir() if inbox.is_dir() else []:
         if stray.name != "README.md":
             stray.unlink()
     if not tree["data"]["path"]:
-        return tree
+        return tree, None
     source = home / Path(tree["data"]["path"]).expanduser()
     if not source.is_file():
         raise DataError(f"data.path {source} does not exist or is not a file: give a CSV or parquet file")
     inbox.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, inbox / source.name)
-    return with_overrides(tree, {"data.path": (INBOX / source.name).as_posix()})
+    return with_overrides(tree, {"data.path": (INBOX / source.name).as_posix()}), source
 
 
 def absolute_paths(overrides: Mapping[str, Any], cwd: Path) -> dict[str, Any]:

@@ -3,12 +3,19 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pandas as pd
 import pytest
 
 from core.settings import disable_telemetry
 
 disable_telemetry()
+
+# A busy machine is slow, not wrong: time decides no test here.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -17,7 +17,8 @@ import yaml
 
 from core.bundle import read_registration, verify
 from core.files import read_json
-from core.settings import child_environment
+from core.settings import Settings, child_environment
+from pipelines.recall import overrides_of
 
 pytestmark = pytest.mark.e2e
 FirstRun = tuple[Any, dict[str, Any]]
@@ -110,6 +111,12 @@ def test_an_overridden_run_leaves_the_checkout_clean(first_run: FirstRun, shared
     assert "NVDA-1d version 1, champion" in text
     assert "4012 rows of NVDA 1d" in text
     assert (checkout.changed(), read_json(checkout.root / "data/store/bundle/manifest.json")) == before
+    # what a retrain after drift would use: the same file, where new bars are appended
+    assert overrides_of(Settings(home=checkout.root), "NVDA-1d") == {
+        "data.source": "csv",
+        "data.path": str(own),
+        "data.symbol": "NVDA",
+    }
 
 
 def test_a_killed_stage_loses_nothing(make_checkout: Callable[[], Any]) -> None:
