@@ -1,6 +1,5 @@
 """What `bellwether doctor` looks at. Every check is cheap: no heavy import, no write that stays."""
 
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -16,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from core.errors import RegistryError
-from core.settings import Settings
+from core.settings import Settings, kernel_cache
 from flows.find import champions, database
 from flows.spawn import MARK, environment_of
 from flows.stack import CODE, port_is_free
@@ -163,8 +162,7 @@ def stores(settings: Settings) -> Iterator[Check]:
         fault = _unwritable(place)
         remedy = f"chown or chmod {place}" if fault else ""
         yield Check(f"write {place.name}/", not fault, fault or str(place), remedy)
-    cache = os.environ.get("NUMBA_CACHE_DIR")
-    place = Path(cache) if cache else CODE / "features" / "__pycache__"
+    place = kernel_cache() or CODE / "features" / "__pycache__"
     fault = _unwritable(place)
     remedy = "set NUMBA_CACHE_DIR to a writable folder, or every start compiles" if fault else ""
     yield Check("numba cache", not fault, fault or str(place), remedy, required=False)

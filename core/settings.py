@@ -107,6 +107,12 @@ def load_settings() -> Settings:
         ) from error
 
 
+def kernel_cache() -> Path | None:
+    """Where numba keeps compiled kernels, when the user chose a place."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    return Path(chosen) if chosen else None
+
+
 def child_environment(**extra: str) -> dict[str, str]:
     """The environment for a subprocess: ours, telemetry off, this interpreter's scripts first on PATH."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
