@@ -4,7 +4,8 @@ The evidence dict (all numbers finite, or None where a figure is undefined):
 
     schema        1
     primary       name of the model that would serve, "ensemble"
-    baseline      name of the model it must beat, "base_rate"
+    baseline      name of the model it must beat: the base rate, recalibrated as the primary is, or
+                  tracking the rate of "up" would pass for skill
     base_models   names whose ONNX parity the gate demands, sorted
     horizon       bars that one label spans (statistics correct for the overlap)
     rows          rows that every model predicts validly; all metrics below are on exactly these

@@ -3,14 +3,14 @@
 Three kinds of check:
 
 - integrity: the artefact is what was trained (parity, valid probabilities, enough rows, intact bundle);
-- quality: its probabilities are calibrated and better than the base rate;
+- quality: its probabilities are calibrated, and better than a base rate with the same recalibration;
 - trade: its record after costs is better than luck, given everything that was tried.
 
 A model is `servable` when all of integrity and quality pass, `tradable` when the trade checks pass too.
 
 Inputs are plain dicts: `evidence` as `evaluation.evidence` documents it, `parity` as {base model: largest
-absolute difference between ONNX and native probability, "probability": that of the final one}; the keys
-"confidence" and "rows" of `parity` are not judged.
+absolute difference between ONNX and native probability, "probability": that of the final one, "confidence":
+that of the confidence}; the key "rows" of `parity` is not judged.
 
 A figure that is missing or undefined never passes. Light to import: standard library and numpy only.
 """
@@ -65,8 +65,8 @@ def recount(evidence: Mapping[str, Any], trials: int | Sequence[float], trade: T
     trials: per-period Sharpes of the OTHER trials, those of earlier versions and abandoned runs, or only
     the TOTAL number of trials, the evidence's own included (a smaller number counts as the evidence's).
 
-    The variance is that of all Sharpes known. Where some are only counted, or one alone is known, it is
-    at least 1/(n − 1): that of Sharpes estimated from n returns without any skill.
+    The variance is that of all Sharpes known, and at least 1/(n − 1): that of Sharpes estimated from n
+    returns without any skill. A few trials that lie close by chance would otherwise leave nothing to deflate.
     """
     record = _get(evidence, "backtest")
     sharpe, n = record.get("sharpe_per_period"), int(_get(evidence, "backtest", "n"))
@@ -81,9 +81,7 @@ def recount(evidence: Mapping[str, Any], trials: int | Sequence[float], trade: T
     if sharpe is None or n < 2:
         reason = "Deflated Sharpe undefined: the strategy's account never moved"
         return Check("deflated_sharpe", "trade", False, None, trade.min_dsr, reason)
-    spread = variance(known) if len(known) > 1 else 0.0
-    if counted > len(known) or len(known) < 2:
-        spread = max(spread, 1 / (n - 1))
+    spread = max(variance(known) if len(known) > 1 else 0.0, 1 / (n - 1))
     value = dsr(sharpe, n, record["skew"], record["kurtosis"], trials=counted, variance=spread)
     passed, luck = value >= trade.min_dsr, expected_max_sharpe(spread, counted)
     return Check(
@@ -105,13 +103,16 @@ def compare(
     *,
     min_rows: int,
     tolerance: float,
+    worse_p: float = 0.05,
     horizon: int = 1,
 ) -> Check:
     """May the challenger take the champion's place? Paired on the same rows, in time order.
 
     champion_p, challenger_p: [n] P(up) on rows that neither was trained on; y: [n] outcomes 0 or 1.
-    Passes when the challenger's mean log-loss is at most `tolerance` nats worse, on `min_rows` rows or
-    more. The reason gives the paired Diebold-Mariano test, so that a change within noise is seen as one.
+    Passes on `min_rows` rows or more when the challenger's mean log-loss is at most `tolerance` nats worse
+    and the paired Diebold-Mariano test does not call it worse: one-sided p above `worse_p`. The mean alone
+    would be diluted by the rows that both predict alike, which is most of them after a retrain; the test is
+    not.
     """
     from evaluation.classification import losses
     from evaluation.comparison import better
@@ -122,16 +123,17 @@ def compare(
         return Check(rule, "quality", False, None, tolerance, reason)
     champion, challenger = losses(y, champion_p), losses(y, challenger_p)
     worse = float((challenger - champion).mean())
-    p = better(champion, challenger, horizon=horizon).p_second_better
+    p = better(challenger, champion, horizon=horizon).p_second_better if worse > 0 else 1.0
+    passed = worse <= tolerance and p > worse_p
     return Check(
         rule,
         "quality",
-        worse <= tolerance,
+        passed,
         worse,
         tolerance,
         f"Challenger log-loss {challenger.mean():.5f} against the champion's {champion.mean():.5f} on "
         f"{len(y)} shared rows: difference {worse:+.5f} {_within(worse, tolerance)} {tolerance:g} "
-        f"(one-sided p that it is no better: {p:.3f})",
+        f"(one-sided p that the champion is no better: {p:.3f} {'>' if p > worse_p else '<='} {worse_p:g})",
     )
 
 
@@ -153,6 +155,7 @@ def _integrity(
     return [
         *(_parity(f"parity_{name}", name, parity.get(name), rules.max_parity_base) for name in bases),
         _parity("parity_final", "final probability", parity.get("probability"), rules.max_parity_final),
+        _parity("parity_confidence", "confidence", parity.get("confidence"), rules.max_parity_final),
         _valid_probabilities(evidence),
         _enough_rows(evidence, rules),
         Check(
@@ -195,7 +198,7 @@ def _calibrated(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
     reason = (
         f"Calibration error {error:.4f} {_within(error, limit)} {limit:.4f} ({rules.max_ece:g} and "
         f"{noise:.4f} that chance explains at {_get(evidence, 'rows')} rows): "
-        f"{'its probabilities mean what they say' if passed else 'its probabilities cannot be believed'}"
+        f"{'no more than chance may show' if passed else 'its probabilities cannot be believed'}"
     )
     return Check("calibrated", "quality", passed, error, limit, reason)
 
@@ -210,7 +213,7 @@ def _skilled(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
     reason = (
         f"Log-loss {abs(gain):.5f} {'lower' if gain > 0 else 'higher'} than {baseline}, one-sided p {p:.2g} "
         f"{_within(p, rules.max_skill_p)} {rules.max_skill_p:g}: "
-        f"{'it knows more than the base rate' if passed else 'no better than always saying the base rate'}"
+        f"{'the features add to the base rate' if passed else 'the features add nothing to the base rate'}"
     )
     return Check("better_than_base_rate", "quality", passed, p, rules.max_skill_p, reason)
 

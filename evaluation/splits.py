@@ -62,7 +62,8 @@ def walk_forward(
     test_rows: rows per block and the step from block to block. It grows until there are at most
         `max_folds` blocks, so that more history never means more fits.
     embargo: rows left out just before each block. Nothing is trained after a block here, so the
-        embargo is a gap in front of it, on top of the purge by `t1`.
+        embargo is a gap in front of it. It is counted from the block, as the purge by `t1` is: of the two
+        the longer decides, and an embargo of `horizon` rows leaves out one row more than purging does.
     remainder: what becomes of a last block shorter than half of the others: "merge" tests it with the
         block before, "drop" leaves it out. One of at least half the size is a block of its own.
 

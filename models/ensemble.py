@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REFERENCE = "base_rate"
 """The family that knows nothing: the stack shrinks toward it and confidence leaves it out."""
+RECALIBRATED = "recalibrated_rate"
+"""That family with an ensemble's intercept and calibrator: what the ensemble must beat."""
 
 
 @dataclass(frozen=True)

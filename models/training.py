@@ -21,7 +21,7 @@ from core.errors import ConfigurationError, DataError, StageFailed
 from core.settings import disable_telemetry
 from models.calibration import Calibrator, Kind, fit_calibrator
 from models.dataset import Dataset, Floats, Rows
-from models.ensemble import Ensemble, Stack, combine, fit_stack
+from models.ensemble import REFERENCE, Ensemble, Stack, combine, fit_stack
 from models.families import Family, get_families
 from models.families.base import check_classes
 
@@ -122,6 +122,19 @@ def nested_ensemble(
             columns = {"probability": outcome.probability, "confidence": outcome.confidence}
             predicted.append(blocks[k].assign(**columns))
     return pd.concat(predicted, ignore_index=True)
+
+
+def nested_baseline(
+    oof: pd.DataFrame, data: Dataset, *, calibration: Kind = "sigmoid", shrinkage: float = 1.0
+) -> Floats:
+    """P(up) of an ensemble of the base rate alone, for the lines that `nested_ensemble` returns.
+
+    Stack and calibrator move with the rate of recent blocks, whatever the features say. A baseline without
+    them lags that rate, and an ensemble of models that know nothing beats it.
+    """
+    rate = oof[["row", "fold", REFERENCE]]
+    alone = nested_ensemble(rate, data, calibration=calibration, shrinkage=shrinkage)
+    return np.asarray(alone["probability"].to_numpy(dtype=np.float64))
 
 
 def fit_final(

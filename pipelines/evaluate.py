@@ -11,7 +11,7 @@ from core.calendar import get_calendar
 from core.files import replace_directory, write_json, write_text
 from evaluation import evidence, gates
 from evaluation.classification import reliability
-from models.ensemble import Ensemble
+from models.ensemble import RECALIBRATED, Ensemble
 from pipelines import stage, stored
 from pipelines.params import Backtest, Params
 from pipelines.tables import read_table, write_table
@@ -19,7 +19,7 @@ from pipelines.workspace import REPORTS, STORE
 from trading.backtest import BacktestResult, PositionRule, buy_and_hold, run_signal, summary
 from trading.costs import Costs
 
-PRIMARY, BASELINE, BENCHMARK = "ensemble", "base_rate", "benchmark"
+PRIMARY, BENCHMARK = "ensemble", "benchmark"
 _OTHER = {"row", "fold", "y", "w", "probability", "confidence"}
 _SHOWN = 25
 
@@ -44,6 +44,7 @@ def work(root: Path, params: Params) -> str:
         backtests={name: tested.figures[name] for name in models},
         benchmark=tested.figures[BENCHMARK],
         horizon=params.labels.horizon,
+        baseline=RECALIBRATED,
     )
     found["deflated_sharpe"] = {
         name: gates.recount({**found, "backtest": figures}, [], params.gate.trade).value
@@ -59,11 +60,11 @@ def work(root: Path, params: Params) -> str:
     _write_plots(root / REPORTS / "plots", nested, _equity(tested.results), importance)
     gain = found["skill"]["difference"]
     word = "lower" if gain > 0 else "higher"
-    return f"{found['rows']} rows; ensemble log-loss {abs(gain):.4f} {word} than the base rate"
+    return f"{found['rows']} rows; ensemble log-loss {abs(gain):.5f} {word} than the recalibrated base rate"
 
 
 def probabilities(nested: pd.DataFrame) -> dict[str, pd.Series]:
-    """Out-of-sample P(up) of every base model and of the calibrated ensemble, by bar close."""
+    """Out-of-sample P(up) of every base model, the baseline and the calibrated ensemble, by bar close."""
     bases = {str(name): nested[name] for name in nested.columns if name not in _OTHER}
     return {**bases, PRIMARY: nested["probability"]}
 

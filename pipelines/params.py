@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -118,6 +119,13 @@ class Train(Block):
     catboost: dict[str, Any]
     lstm: dict[str, Any]
 
+    @field_validator("families")
+    @classmethod
+    def _has_reference(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        if "base_rate" not in families:
+            raise ValueError("must hold base_rate, which every other model is judged against")
+        return families
+
     def family_params(self, family: str) -> dict[str, Any]:
         """The parameters of one family; none for a family without a block."""
         return dict(getattr(self, family, {}))
@@ -156,10 +164,14 @@ class Gate(Block):
 
 
 class Promotion(Block):
-    """When a challenger replaces the champion: `tolerance` is in nats of mean log-loss on paired rows."""
+    """When a challenger replaces the champion: `tolerance` is in nats of mean log-loss on paired rows.
+
+    `worse_p` is the one-sided p at or under which the paired test calls it worse.
+    """
 
     min_rows: PositiveInt
     tolerance: float = Field(ge=0)
+    worse_p: float = Field(ge=0, lt=1)
 
 
 class Drift(Block):

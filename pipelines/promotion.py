@@ -162,6 +162,7 @@ def against_champion(champion: "Version", challenger: "Version", rules: Promotio
         theirs.loc[rows, "y"].to_numpy(),
         min_rows=rules.min_rows,
         tolerance=rules.tolerance,
+        worse_p=rules.worse_p,
         horizon=int(new.label["horizon"]),
     )
 

@@ -8,7 +8,8 @@ import pandas as pd
 from core.files import replace_directory, write_json
 from evaluation.splits import Fold, walk_forward
 from models.dataset import Dataset
-from models.training import Progress, fit_final, nested_ensemble, out_of_fold
+from models.ensemble import RECALIBRATED
+from models.training import Progress, fit_final, nested_baseline, nested_ensemble, out_of_fold
 from pipelines import stage
 from pipelines.matrix import training_matrix
 from pipelines.params import Params
@@ -29,6 +30,7 @@ def work(root: Path, params: Params) -> str:
     }
     oof = out_of_fold(data, folds, train.families, processes=train.processes, **common)
     nested = nested_ensemble(oof, data, **ensemble)
+    nested[RECALIBRATED] = nested_baseline(oof, data, **ensemble)
     final = fit_final(data, oof, **common, **ensemble)
     with replace_directory(root / STORE / "train") as out:
         write_table(out / "oof.parquet", _with_outcomes(oof, data))

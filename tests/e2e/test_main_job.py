@@ -38,7 +38,8 @@ def test_the_summary_tells_what_happened(first_run: FirstRun) -> None:
     assert (summary["data"]["first"][:10], summary["data"]["last"][:10]) == ("1999-01-04", "2018-12-31")
     assert summary["validation"]["quarantined"] == 0
     assert summary["features"] >= 60
-    assert {m["name"] for m in summary["models"]} == {"base_rate", "logistic", "lightgbm", "ensemble"}
+    judged = {"base_rate", "logistic", "lightgbm", "recalibrated_rate", "ensemble"}
+    assert {m["name"] for m in summary["models"]} == judged
     assert {c["kind"] for c in summary["checks"]} == {"integrity", "quality", "trade"}
     assert all(c["reason"] for c in summary["checks"])
     assert (summary["model"], summary["version"], summary["alias"]) == ("sp500-1d", "1", "champion")

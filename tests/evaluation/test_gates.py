@@ -36,7 +36,7 @@ def test_a_good_record_passes_everything(record, parity):
         (("rows",), 120, "enough_rows", "120 out-of-sample rows < 500"),
         (("invalid", "logistic"), 3, "probabilities_valid", "3 of logistic"),
         (("calibration", "ece"), 0.2, "calibrated", "cannot be believed"),
-        (("skill", "p_value"), 0.2, "better_than_base_rate", "no better than always saying the base rate"),
+        (("skill", "p_value"), 0.2, "better_than_base_rate", "the features add nothing to the base rate"),
         (("skill", "difference"), -0.001, "better_than_base_rate", "higher than base_rate"),
         (("skill", "p_value"), None, "better_than_base_rate", "Too few rows"),
         (("backtest", "sharpe_per_period"), 0.01, "deflated_sharpe", "explained by luck"),
@@ -77,6 +77,8 @@ def test_each_rule_says_no_alone(record, parity, path, value, rule, words):
         ({"xgboost": 1.0}, "parity_xgboost"),
         ({"probability": 3e-4}, "parity_final"),
         ({"probability": None}, "parity_final"),
+        ({"confidence": 3e-4}, "parity_confidence"),
+        ({"confidence": None}, "parity_confidence"),
     ],
 )
 def test_parity(record, parity, change, rule):
@@ -137,6 +139,22 @@ def test_more_trials_never_help(record):
     assert not recount(record, 5000, TRADE).passed
 
 
+def test_a_few_trials_that_lie_close_by_chance_still_deflate(record):
+    """Their own variance would be 0, and luck with it."""
+    for trial in record["trials"]:
+        trial["sharpe"] = record["backtest"]["sharpe_per_period"]
+    figures = record["backtest"]
+    expected = dsr(
+        figures["sharpe_per_period"],
+        figures["n"],
+        figures["skew"],
+        figures["kurtosis"],
+        trials=4,
+        variance=1 / (figures["n"] - 1),
+    )
+    assert recount(record, [], TRADE).value == pytest.approx(expected)
+
+
 def test_a_single_trial_is_the_probabilistic_sharpe(record):
     record["trials"] = record["trials"][-1:]
     figures = record["backtest"]
@@ -182,6 +200,19 @@ def test_challenger():
     few = compare(p[:40], p[:40], y[:40], **rules)
     assert not few.passed
     assert "40 rows that champion and challenger share < 100" in few.reason
+
+
+def test_rows_that_both_predict_alike_do_not_hide_a_worse_challenger():
+    """After a retrain most shared rows are the same predictions of the same folds."""
+    rng = np.random.default_rng(3)
+    p = rng.uniform(0.4, 0.6, 4000)
+    y = (rng.uniform(size=4000) < p).astype(float)
+    inverted = np.where(np.arange(4000) < 3700, p, 1 - p)
+    check = compare(p, inverted, y, min_rows=60, tolerance=0.005, worse_p=0.05)
+    assert 0 < check.value < 0.005
+    assert not check.passed
+    assert "the champion is no better: 0.00" in check.reason
+    assert compare(inverted, p, y, min_rows=60, tolerance=0.005, worse_p=0.05).passed
 
 
 def test_rules_are_validated_by_pydantic_and_unknown_ones_refused():

@@ -9,10 +9,11 @@ import pytest
 
 from core.errors import ConfigurationError, DataError
 from core.files import directory_hashes
+from evaluation.classification import log_loss
 from evaluation.splits import Fold, walk_forward
 from models.dataset import Dataset
 from models.labels import make_labels
-from models.training import Progress, fit_final, nested_ensemble, out_of_fold
+from models.training import Progress, fit_final, nested_baseline, nested_ensemble, out_of_fold
 
 QUICK = ["base_rate", "logistic", "lightgbm"]
 
@@ -99,6 +100,20 @@ def test_nested_prediction_of_a_block_ignores_its_outcomes_and_those_that_reach_
     before = nested_ensemble(oof, long).query("fold == 3")
     after = nested_ensemble(oof, replace(long, y=changed)).query("fold == 3")
     pd.testing.assert_frame_equal(before, after, check_exact=True)
+
+
+def test_models_that_know_nothing_do_not_beat_the_baseline(oof: pd.DataFrame, export_data: Dataset) -> None:
+    """Tracking the rate of recent blocks is no skill: the ensemble of base rates is the baseline."""
+    nothing = oof.assign(logistic=oof["base_rate"], lightgbm=oof["base_rate"])
+    drifting = replace(export_data, y=(np.arange(1200) % 10 < np.arange(1200) / 150).astype(np.float64))
+    nested = nested_ensemble(nothing, drifting)
+    baseline = nested_baseline(nothing, drifting)
+    np.testing.assert_allclose(nested["probability"], baseline, rtol=1e-9)
+    losses = {
+        name: log_loss(drifting.y[nested["row"]], p)
+        for name, p in {"raw": nested["base_rate"], "recalibrated": baseline}.items()
+    }
+    assert losses["recalibrated"] < losses["raw"]
 
 
 def test_two_folds_are_too_few_and_the_error_says_how_many_rows(

@@ -56,6 +56,7 @@ def test_all_faults_are_reported_together(tree: dict[str, Any]) -> None:
         ({"data.start": "2010-01-01", "data.until": "2009-01-01"}, "must be before until"),
         ({"data.source": "csv"}, "needs path"),
         ({"backtest.buy": 0.7}, "sell < buy < strong_buy"),
+        ({"train.families": ["logistic", "lightgbm"]}, "must hold base_rate"),
         ({"data.symbol": "../etc"}, "data.symbol"),
         ({"labels.horizon": 2.5}, "labels.horizon"),
         ({"labels.horizon": True}, "labels.horizon"),
