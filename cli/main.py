@@ -165,7 +165,8 @@ def main() -> None:
     try:
         app()
     except ConfigurationError as error:
-        _fail("configuration", "\n  ".join(["", *error.faults]) if len(error.faults) > 1 else str(error))
+        several = "\n".join(["", *error.faults]).replace("\n", "\n  ")  # a caret stays under its fault
+        _fail("configuration", several if len(error.faults) > 1 else str(error))
         sys.exit(error.exit_code)
     except BellwetherError as error:
         _fail("refused" if error.exit_code == 3 else "error", str(error))

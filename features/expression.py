@@ -97,6 +97,13 @@ class Call(Expression):
         return INFIX[self.operator][0] if self.operator in INFIX else _ATOM
 
 
+def operators_of(expression: Expression) -> set[str]:
+    """Names of the operators that an expression applies."""
+    if not isinstance(expression, Call):
+        return set()
+    return {expression.operator}.union(*map(operators_of, expression.inputs))
+
+
 def format_number(value: float) -> str:
     """The shortest text that reads back to the same float; whole numbers without a fraction."""
     whole = value == int(value) and abs(value) < 1e15 and not (value == 0 and math.copysign(1, value) < 0)

@@ -23,6 +23,7 @@ NAMES = {
 }
 
 FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "lag": (("x", "n"), "delay(x, n)"),
     "delta": (("x", "n"), "x - delay(x, n)"),
     "roc": (("x", "n"), "x / delay(x, n) - 1"),
     "zscore": (("x", "n"), "ratio(x - mean(x, n), std(x, n), 0)"),

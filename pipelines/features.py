@@ -1,12 +1,16 @@
 """Stage `features`: the matrix, and the stream's checkpoint at the as-of bar."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from core.errors import DataError
 from core.files import replace_directory, write_bytes, write_json
-from features import build, definitions
+from features import build
+from features.probes import differing, finite, streamed_rows
+from features.selection import require_history, select
 from features.stream import Stream
 from pipelines import stage, stored
 from pipelines.params import Params
@@ -15,29 +19,37 @@ from pipelines.workspace import STORE
 
 
 def work(root: Path, params: Params) -> str:
-    """Build every feature of the catalogue, in batch and as a stream, which must agree bit for bit."""
-    bars = stored.bars(root).bars
-    catalogue = definitions()
-    matrix = build(bars, catalogue)
-    stream = Stream(catalogue)
-    times = bars.index.as_unit("ns").asi8 / 1e9
+    """Build every chosen feature, in batch and as a stream, which must agree bit for bit."""
+    bars, own = stored.bars(root).bars, params.features.user
+    chosen = select(own, params.features.exclude)
+    require_history(chosen, len(bars))
+    matrix, stream = build(bars, chosen), Stream(chosen)
+    _require_values(matrix, own)
     row = np.empty(0)
-    for bar, time in zip(bars.to_numpy().tolist(), times.tolist(), strict=True):
-        open_, high, low, close, volume = bar
-        row = stream.push(open_, high, low, close, volume, time)
-    if row.tobytes() != matrix.iloc[-1].to_numpy().tobytes():
-        differing = [n for n, a, b in zip(catalogue, row, matrix.iloc[-1], strict=True) if a != b and a == a]
-        raise DataError(
-            f"stream and batch differ at the last bar in {differing}: the features are not causal"
-        )
-    if len(bars) <= stream.warmup:
-        raise DataError(f"{len(bars)} bars, features need more than {stream.warmup} to warm up: add history")
-    manifest = {"definitions": [list(item) for item in catalogue.items()], "warmup": stream.warmup}
+    for row in streamed_rows(stream, bars):  # noqa: B007 only the last one is compared
+        pass
+    unequal = [name for name, _ in differing(row[None], matrix.iloc[-1:])]
+    if unequal:
+        raise DataError(f"stream and batch differ at the last bar in {unequal}: the features are not causal")
+    manifest = {"definitions": [list(item) for item in chosen.items()], "warmup": stream.warmup}
     with replace_directory(root / STORE / "features") as out:
         write_table(out / "matrix.parquet", matrix)
         write_bytes(out / "checkpoint.bin", stream.checkpoint())
         write_json(out / "manifest.json", manifest)
-    return f"{len(catalogue)} features, warm after {stream.warmup} bars; stream equals batch"
+    yours = f" ({len(own)} your own)" if own else ""
+    return f"{len(chosen)} features{yours}, warm after {stream.warmup} bars; stream equals batch"
+
+
+def _require_values(matrix: pd.DataFrame, own: Collection[str]) -> None:
+    """DataError for a feature too large for a model, or one of the user's without any value."""
+    faults = [f"{finding.feature}: {finding.detail}" for finding in finite(matrix)]
+    faults += [
+        f"{name}: no value at any bar; `bellwether features --check` looks closer"
+        for name in sorted(own)
+        if matrix[name].isna().all()
+    ]
+    if faults:
+        raise DataError("; ".join(faults))
 
 
 if __name__ == "__main__":

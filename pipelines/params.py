@@ -74,9 +74,11 @@ class Validate(Block):
 
 
 class Features(Block):
-    """Which catalogue of features to build."""
+    """Which features to build: a catalogue, less `exclude`, and expressions of the user's own."""
 
     catalog: Literal["core"]
+    user: dict[str, str]
+    exclude: tuple[str, ...] = Field(strict=False)
 
 
 class Labels(Block):
@@ -208,6 +210,8 @@ class Params(Block):
         """SHA-256 of the parameters that shape a model; which bars it saw is the data hash's business."""
         shaping = {"features", "labels", "splits", "train", "ensemble", "backtest", "gate"}
         tree = self.model_dump(mode="json", include=shaping, exclude={"train": {"processes"}})
+        # without additions the digest is what it was before there could be any
+        tree["features"] = {key: value for key, value in tree["features"].items() if value}
         return sha256_bytes(canonical_json(tree).encode())
 
 
@@ -238,11 +242,12 @@ def check(tree: Mapping[str, Any]) -> Params:
 
 
 def check_names(params: Params) -> None:
-    """ConfigurationError for sources, families and family parameters that do not exist.
+    """ConfigurationError for sources, families, their parameters and features that do not exist or parse.
 
     Apart from `check`, since asking a family for its parameters loads its library.
     """
     from data.sources import source_names
+    from features.selection import select
     from models.families import FAMILIES
 
     data, train = params.data, params.train
@@ -257,6 +262,10 @@ def check_names(params: Params) -> None:
                 FAMILIES[name].read_params(given)
             except ConfigurationError as error:
                 faults += error.faults
+    try:
+        select(params.features.user, params.features.exclude)
+    except ConfigurationError as error:
+        faults += error.faults
     if faults:
         raise ConfigurationError(faults)
 

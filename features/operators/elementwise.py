@@ -52,28 +52,32 @@ def elementwise(
     def register(scalar: Callable[..., float]) -> Callable[..., None]:
         kernel = _BLOCKS[inputs, len(params)](njit(scalar))
         kernel.__name__, kernel.__module__ = scalar.__name__, scalar.__module__
-        return operator(inputs, params)(kernel)
+        return operator(inputs, params, described_by=scalar)(kernel)
 
     return register
 
 
 @elementwise(2)
 def add(a: float, b: float) -> float:
+    """Sum."""
     return a + b
 
 
 @elementwise(2)
 def sub(a: float, b: float) -> float:
+    """Difference."""
     return a - b
 
 
 @elementwise(2)
 def mul(a: float, b: float) -> float:
+    """Product."""
     return a * b
 
 
 @elementwise(2)
 def div(a: float, b: float) -> float:
+    """Quotient; NaN where b is 0."""
     return a / b if b != 0.0 else NAN
 
 
@@ -86,16 +90,19 @@ def ratio(a: float, b: float, otherwise: float) -> float:
 
 @elementwise(1)
 def neg(a: float) -> float:
+    """Opposite sign."""
     return -a
 
 
 @elementwise(1)
 def abs(a: float) -> float:
+    """Absolute value."""
     return math.fabs(a)
 
 
 @elementwise(1)
 def sign(a: float) -> float:
+    """1, 0 or -1."""
     if a > 0.0:
         return 1.0
     return -1.0 if a < 0.0 else a
@@ -103,36 +110,43 @@ def sign(a: float) -> float:
 
 @elementwise(1)
 def square(a: float) -> float:
+    """a * a."""
     return a * a
 
 
 @elementwise(1)
 def sqrt(a: float) -> float:
+    """Square root; NaN below 0."""
     return math.sqrt(a) if a >= 0.0 else NAN
 
 
 @elementwise(1)
 def log(a: float) -> float:
+    """Natural logarithm; NaN at 0 and below."""
     return math.log(a) if a > 0.0 else NAN
 
 
 @elementwise(1)
 def sin(a: float) -> float:
+    """Sine of radians."""
     return math.sin(a)
 
 
 @elementwise(1)
 def cos(a: float) -> float:
+    """Cosine of radians."""
     return math.cos(a)
 
 
 @elementwise(2)
 def max(a: float, b: float) -> float:
+    """The larger of the two, bar by bar."""
     return a if a > b or a != a else b
 
 
 @elementwise(2)
 def min(a: float, b: float) -> float:
+    """The smaller of the two, bar by bar."""
     return a if a < b or a != a else b
 
 

@@ -9,6 +9,7 @@ Kernels carry no numba cache of their own: numba does not notice that a cached f
 Only the engine is cached, under a digest of every source file here.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -22,6 +23,7 @@ from core.errors import ConfigurationError
 Floats = npt.NDArray[np.float64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 WORK_ROWS = 6
+_PLUMBING = {"buf", "n", "out", "state", "at", "work"}
 MAX_WINDOW = 100_000
 
 
@@ -65,7 +67,8 @@ class Operator:
 
     `state(*params)` gives (zeros, unknowns): how many state values start at 0 and how many, after them,
     start as NaN. `warmup(*params)` gives the bars that this operator adds before its first defined value; it
-    applies to the first `remembered` inputs, the others are read at the newest bar only.
+    applies to the first `remembered` inputs, the others are read at the newest bar only. `arguments` and
+    `meaning` are for people.
     """
 
     name: str
@@ -75,6 +78,8 @@ class Operator:
     state: Callable[..., tuple[int, int]] | None
     warmup: Callable[..., int]
     remembered: int
+    arguments: tuple[str, ...]
+    meaning: str
 
 
 OPERATORS: dict[str, Operator] = {}
@@ -96,15 +101,24 @@ def operator(
     state: Callable[..., tuple[int, int]] | None = None,
     warmup: Callable[..., int] = no_warmup,
     remembered: int | None = None,
+    described_by: Callable[..., Any] | None = None,
 ) -> Callable[[Function], Function]:
-    """Compile a block kernel with numba and register it under its own name."""
+    """Compile a block kernel with numba and register it under its own name.
+
+    The docstring and the argument names of `described_by` (None: of the kernel) say what it means.
+    """
 
     def register(function: Function) -> Function:
         name = function.__name__
         if name in OPERATORS:
             raise ConfigurationError(f"operator {name!r} is defined twice")
         kept = inputs if remembered is None else remembered
-        OPERATORS[name] = Operator(name, function.__module__, inputs, params, state, warmup, kept)
+        source = described_by or function
+        arguments = tuple(each for each in inspect.signature(source).parameters if each not in _PLUMBING)
+        meaning = " ".join((source.__doc__ or "").split())
+        OPERATORS[name] = Operator(
+            name, function.__module__, inputs, params, state, warmup, kept, arguments, meaning
+        )
         return njit(function)
 
     return register

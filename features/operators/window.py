@@ -55,6 +55,7 @@ _fold_lowest = tree(1, _value, _merge_lowest)
 
 @operator(1, (WINDOW,), tree_state(1), full_window)
 def sum(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    """Sum of the window."""
     _fold_sum(buf, n, x, x, state, at, work, window)
     for i in range(n):
         buf[out, i] = work[i]
@@ -62,7 +63,7 @@ def sum(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats
 
 @operator(1, (WINDOW,), tree_state(1), full_window)
 def mean(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
-    """Merged as a mean, not divided from a sum: the mean of equal values is that value exactly."""
+    """Arithmetic mean; of equal values it is that value exactly, being merged, not divided from a sum."""
     _fold_mean(buf, n, x, x, state, at, work, window)
     for i in range(n):
         buf[out, i] = work[i]
@@ -70,6 +71,7 @@ def mean(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Float
 
 @operator(1, (WINDOW,), tree_state(1), full_window)
 def highest(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    """Highest value of the window."""
     _fold_highest(buf, n, x, x, state, at, work, window)
     for i in range(n):
         buf[out, i] = work[i]
@@ -77,6 +79,7 @@ def highest(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Fl
 
 @operator(1, (WINDOW,), tree_state(1), full_window)
 def lowest(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
+    """Lowest value of the window."""
     _fold_lowest(buf, n, x, x, state, at, work, window)
     for i in range(n):
         buf[out, i] = work[i]

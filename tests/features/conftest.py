@@ -56,23 +56,3 @@ def markets(sp500: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def built(markets: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The whole catalogue over every market."""
     return {name: features.build(bars) for name, bars in markets.items()}
-
-
-def push_all(stream: "features.Stream", bars: pd.DataFrame) -> Floats:
-    """Features [N, F] of bars pushed one by one."""
-    times = bars.index.as_unit("ns").asi8 / 1e9
-    rows = [
-        stream.push(*bar, time) for bar, time in zip(bars.to_numpy().tolist(), times.tolist(), strict=True)
-    ]
-    return np.array(rows).reshape(len(bars), len(stream.names))
-
-
-def bits(values: pd.DataFrame | Floats) -> npt.NDArray[np.int64]:
-    """Float64 values as their bit patterns: equality with NaN and signed zeros."""
-    return np.ascontiguousarray(np.asarray(values, dtype=np.float64)).view(np.int64)
-
-
-@pytest.fixture(scope="session")
-def tools() -> tuple[object, object]:
-    """(push_all, bits), for tests in other modules."""
-    return push_all, bits

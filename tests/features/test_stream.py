@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 import features
 from core.errors import StreamError
+from features.probes import bits, streamed_rows
 from features.stream import Stream
 
 SMALL = {
@@ -23,23 +24,22 @@ def _bar(**changes):
 
 
 @pytest.fixture(scope="module")
-def expected(sp500, tools):
-    push_all, _ = tools
-    return push_all(Stream(), sp500.iloc[:600])
+def expected(sp500):
+    return np.array(list(streamed_rows(Stream(), sp500.iloc[:600])))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 590))
-def test_a_checkpoint_continues_bit_for_bit(sp500, tools, expected, cut):
-    push_all, bits = tools
+def test_a_checkpoint_continues_bit_for_bit(sp500, expected, cut):
     bars = sp500.iloc[:600]
     first = Stream()
-    push_all(first, bars.iloc[:cut])
+    for _ in streamed_rows(first, bars.iloc[:cut]):
+        pass
     second = Stream()
     second.restore(first.checkpoint())
     assert second.checkpoint() == first.checkpoint()
     assert (second.bars, second.last_timestamp) == (first.bars, first.last_timestamp)
-    assert (bits(push_all(second, bars.iloc[cut:])) == bits(expected[cut:])).all()
+    assert (bits(np.array(list(streamed_rows(second, bars.iloc[cut:])))) == bits(expected[cut:])).all()
 
 
 def test_a_stream_knows_where_it_is():
