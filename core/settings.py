@@ -59,6 +59,18 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65535, description="port of the Prefect server that `up` starts")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="port of the MLflow UI that `up` starts")
     poll_seconds: float = Field(2.0, gt=0, description="how often the service looks for a new champion")
+    canary_share: float = Field(
+        0.0, ge=0, le=1, description="share of the symbols that the challenger answers for, by a stable hash"
+    )
+    rate_limit: float = Field(
+        0.0, ge=0, description="requests per second allowed to one client address; 0 allows any number"
+    )
+    rate_burst: int = Field(
+        100, ge=1, description="requests one client address may send at once before the rate applies"
+    )
+    max_concurrency: int = Field(
+        512, ge=1, description="requests answered at once; more get 503 with Retry-After"
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="lowest level that is logged"
     )

@@ -1,20 +1,30 @@
-"""The ASGI application: routing, limits, errors, and the watch on newer models."""
+"""The ASGI application: routing, errors, and the tasks that run beside the requests."""
 
 import asyncio
-import hmac
 import time
 from contextlib import suppress
 
 import structlog
 
 from serving.access_log import AccessLog
-from serving.errors import ServingError, Unauthorized
-from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, answer, read_body
+from serving.encoding import decompress
+from serving.errors import ServingError
+from serving.guard import Guard
+from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, answer, packed, read_body
 from serving.plane import Plane
-from serving.protocols import bars, metrics, open_inference, openapi, signal
+from serving.protocols import (
+    bars,
+    docs,
+    features,
+    metrics,
+    open_inference,
+    openapi,
+    scoring,
+    signal,
+    stream,
+)
+from serving.watch import Discover, Watch
 
-# Probes of an orchestrator carry no token; whole paths only, never a prefix or suffix.
-OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
 DRAIN_SECONDS = 0.5
 
 
@@ -29,18 +39,26 @@ class App:
         token: str | None = None,
         access_log: AccessLog | None = None,
         poll_seconds: float = 2.0,
+        guard: Guard | None = None,
+        discover: Discover | None = None,
     ) -> None:
         self.plane = plane
         self._limits = limits or Limits()
-        self._expected = f"Bearer {token}".encode() if token else None
-        self._access_log, self._poll_seconds = access_log, poll_seconds
+        self._guard = guard or Guard(self._limits, token=token)
+        self._watch = Watch(plane, poll_seconds, discover)
+        self._access_log = access_log
         self._logger = structlog.get_logger(component="serving")
         self._router = Router()
         bars.routes(self._router, plane, self._limits)
         signal.routes(self._router, plane)
+        features.routes(self._router, plane)
         open_inference.routes(self._router, plane)
+        scoring.routes(self._router, plane)
+        stream.routes(self._router)
         metrics.routes(self._router, plane)
         openapi.routes(self._router)
+        docs.routes(self._router)
+        self._streams = stream.Streams(plane, self._limits, self._guard.admit_stream)
 
     @property
     def routes(self) -> list[tuple[str, str]]:
@@ -50,44 +68,53 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._stream(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        route = "unknown"
+        route, admitted = "unknown", -1
+        request_id = self._guard.request_id(scope)
         try:
-            self._authorise(scope)
+            admitted = self._guard.enter(scope)
             route, handler, parameters = self._router.find(scope["method"], scope["path"], scope["raw_path"])
-            body = await read_body(receive, self._limits) if scope["method"] == "POST" else b""
-            response = await handler(Request(scope, body, parameters))
+            request = Request(scope, b"", parameters)
+            if scope["method"] == "POST":
+                request.body = await self._body(request, receive)
+            response = packed(await handler(request), request)
         except ServingError as error:
             response = _refusal(error)
         except Exception as error:
-            self._logger.error("request_failed", path=scope["path"][:300], exc_info=error)
-            response = answer({"error": "internal error: see the service's log"}, 500)
+            shown = request_id.decode("ascii")
+            self._logger.error("request_failed", route=route, request_id=shown, exc_info=error)
+            response = answer({"error": f"internal error: see {shown} in the service's log"}, 500)
+        finally:
+            self._guard.leave(admitted)
+        response.headers.append((b"x-request-id", request_id))
         await _send(response, send)
-        self._note(scope, route, response.status, time.perf_counter() - started)
+        self._note(scope, route, response.status, time.perf_counter() - started, request_id)
 
-    def _authorise(self, scope: Scope) -> None:
-        if self._expected is None or scope["path"] in OPEN_PATHS:
-            return
-        given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
-        if not hmac.compare_digest(given, self._expected):
-            raise Unauthorized(
-                "the token is missing or wrong: send 'Authorization: Bearer <BELLWETHER_TOKEN>'"
-            )
+    async def _body(self, request: Request, receive: Receive) -> bytes:
+        body = await read_body(receive, self._limits)
+        encoding = request.headers.get(b"content-encoding")
+        return body if encoding is None else decompress(body, encoding, self._limits.body_bytes)
 
-    def _note(self, scope: Scope, route: str, status: int, seconds: float) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = await self._streams(scope, receive, send)
+        self.plane.metrics.requests.add(stream.PATH, str(status))
+
+    def _note(self, scope: Scope, route: str, status: int, seconds: float, request_id: bytes) -> None:
         counts = self.plane.metrics
         counts.requests.add(route, str(status))
         counts.request_seconds.observe(route, seconds)
         if self._access_log is not None:
-            self._access_log.add(scope["method"], scope["path"], status, seconds * 1e3)
+            self._access_log.add(scope, status, seconds * 1e3, request_id)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._drain())]
+        tasks = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._drain())]
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in tasks:
@@ -96,18 +123,6 @@ class App:
                 await task
         await asyncio.to_thread(self._close)
         await send({"type": "lifespan.shutdown.complete"})
-
-    async def _watch(self) -> None:
-        """Look for newer bundles; loading and proving happen in a thread, off the request path."""
-        while True:
-            await asyncio.sleep(self._poll_seconds)
-            for slot in self.plane.slots:
-                try:
-                    loaded = await asyncio.to_thread(slot.look)
-                    if loaded is not None:
-                        await self.plane.swap(slot, loaded)
-                except Exception as error:
-                    self._logger.error("watch_failed", exc_info=error)
 
     async def _drain(self) -> None:
         while True:
@@ -130,11 +145,11 @@ class App:
 
 def _refusal(error: ServingError) -> Response:
     response = answer({"error": str(error)}, error.status)
-    if error.status in (401, 404, 405, 408, 413):
+    if error.status in (401, 404, 405, 408, 413, 429, 503):
         # the body may be unread: the connection cannot be used again
         response.headers.append((b"connection", b"close"))
     if error.status in (429, 503):
-        response.headers.append((b"retry-after", b"1"))
+        response.headers.append((b"retry-after", b"%d" % error.retry_after))
     if error.status == 401:
         response.headers.append((b"www-authenticate", b"Bearer"))
     return response

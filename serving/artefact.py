@@ -70,12 +70,16 @@ class Artefact:
 
 
 def read_artefact(
-    directory: Path, *, version: str | None = None, manifest_hash: str | None = None
+    directory: Path,
+    *,
+    version: str | None = None,
+    manifest_hash: str | None = None,
+    registration_hash: str | None = None,
 ) -> Artefact:
     """Read a bundle and check every hash.
 
-    `version` overrides the registered one; `manifest_hash` is what the registry says manifest.json must
-    hash to, when it says so. ArtifactError names the file that is missing or differs.
+    `version` overrides the registered one; the hashes are what the registry says manifest.json and
+    registration.json must hash to, when it says so. ArtifactError names the file that is missing or differs.
     """
     raw = _read(directory / MANIFEST)
     if manifest_hash is not None and sha256_bytes(raw) != manifest_hash:
@@ -90,17 +94,18 @@ def read_artefact(
     if missing:
         raise ArtifactError(f"{directory / MANIFEST} lists no hash for {', '.join(missing)}: export it again")
     files = {name: _checked(directory / name, expected) for name, expected in manifest.files.items()}
-    registration = _registration(directory)
+    facts = _registration(directory, registration_hash)
+    registration = cast(Registration, _decode(facts, Registration, REGISTRATION)) if facts else None
     registered = registration.version if registration else UNREGISTERED
-    extra = {REGISTRATION: _read(directory / REGISTRATION)} if registration else {}
+    extra = {REGISTRATION: facts} if facts else {}
     return Artefact(manifest, registration, version or registered, {**files, MANIFEST: raw, **extra})
 
 
-def _registration(directory: Path) -> Registration | None:
+def _registration(directory: Path, expected: str | None) -> bytes | None:
     path = directory / REGISTRATION
-    if not path.exists():
-        return None
-    return cast(Registration, _decode(_read(path), Registration, str(path)))
+    if expected is not None:
+        return _checked(path, expected)
+    return _read(path) if path.exists() else None
 
 
 def _read(path: Path) -> bytes:

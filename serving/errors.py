@@ -8,9 +8,13 @@ ServingError (500)
 ├── BodyTimeout (408)        the body did not arrive in time
 ├── StaleBar (409)           a bar that is not newer than the last one of its symbol
 ├── BodyTooLarge (413)       the body is over the limit
+├── UnsupportedMedia (415)   a body in a form that is not read here
 ├── BarRefused (422)         a bar that breaks a rule of bars
+├── UpgradeRequired (426)    a WebSocket is spoken here, not plain HTTP
 ├── TooManySymbols (429)     no room for the state of another symbol
-└── NotReady (503)           no model is loaded yet
+├── RateLimited (429)        this client sent too many requests
+├── NotReady (503)           no model is loaded yet
+└── Overloaded (503)         too many requests at once
 """
 
 from core.errors import BellwetherError
@@ -20,6 +24,7 @@ class ServingError(BellwetherError):
     """Base of the tree: something the service itself got wrong."""
 
     status = 500
+    retry_after = 1
 
 
 class BadRequest(ServingError):
@@ -64,6 +69,18 @@ class BodyTooLarge(ServingError):
     status = 413
 
 
+class UnsupportedMedia(ServingError):
+    """A body in a form that is not read here."""
+
+    status = 415
+
+
+class UpgradeRequired(ServingError):
+    """A WebSocket is spoken here, not plain HTTP."""
+
+    status = 426
+
+
 class BarRefused(ServingError):
     """A bar that breaks a rule of bars; nothing was changed."""
 
@@ -78,5 +95,27 @@ class TooManySymbols(ServingError):
 
 class NotReady(ServingError):
     """No model is loaded yet."""
+
+    status = 503
+
+
+class RateLimited(ServingError):
+    """This client sent too many requests; `retry_after` is in seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Overloaded(ServingError):
+    """Too many requests at once, or too many bytes of them."""
+
+    status = 503
+
+
+class TooManyStreams(ServingError):
+    """As many streams are open as may be."""
 
     status = 503

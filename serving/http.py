@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 
+from serving.encoding import WORTHWHILE, choose, compress
 from serving.errors import BadRequest, BodyTimeout, BodyTooLarge, MethodNotAllowed, NotFound
 
 Scope = dict[str, Any]
@@ -19,27 +21,37 @@ _encoder = msgspec.json.Encoder()
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost."""
+    """What a request may cost, or a stream: how many, how large a message, how many signals may wait in one."""
 
     body_bytes: int = 8 * 1024 * 1024
     body_seconds: float = 5.0
     bars: int = 10_000
     concurrency: int = 512
+    connections: int = 2048
+    buffered_bytes: int = 256 * 1024 * 1024
+    head_bytes: int = 64 * 1024
+    head_seconds: float = 5.0
+    write_seconds: float = 6.0
     graceful_seconds: int = 5
     keep_alive_seconds: int = 30
+    streams: int = 128
+    message_bytes: int = 1024 * 1024
+    backlog: int = 1024
+    ping_seconds: float = 4.0
 
 
 @dataclass
 class Request:
-    """A request with its whole body; `parameters` are the decoded variable parts of the path."""
+    """A request with its whole body, unpacked; `parameters` are the decoded variable parts of the path."""
 
     scope: Scope
     body: bytes
     parameters: list[str]
 
-    def header(self, name: bytes) -> bytes | None:
-        """A header by lower-case name."""
-        return next((value for key, value in self.scope["headers"] if key == name), None)
+    @cached_property
+    def headers(self) -> dict[bytes, bytes]:
+        """By lower-case name; of one sent twice, the last."""
+        return dict(self.scope["headers"])
 
     def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
         """The body as strict JSON: no NaN or Infinity, no bool for a number; BadRequest otherwise."""
@@ -69,9 +81,25 @@ def decode(data: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[T]") -> T:
         raise BadRequest("the body is nested too deeply") from None
 
 
+def encode(value: Any) -> bytes:
+    """Compact JSON."""
+    return _encoder.encode(value)
+
+
 def answer(value: Any, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(status, _encoder.encode(value))
+
+
+def packed(response: Response, request: Request) -> Response:
+    """The answer compressed, when it is large enough to be worth it and the client accepts that."""
+    if len(response.body) < WORTHWHILE:
+        return response
+    encoding = choose(request.headers.get(b"accept-encoding", b""))
+    if encoding is not None:
+        response.body = compress(response.body, encoding)
+        response.headers += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
+    return response
 
 
 async def read_body(receive: Receive, limits: Limits) -> bytes:

@@ -7,9 +7,9 @@ the manifest, so that the copy proves itself. It is replaced as a whole.
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.bundle import MANIFEST
+from core.bundle import MANIFEST, REGISTRATION
 from core.errors import ArtifactError
-from core.files import read_json, replace_directory, sha256_bytes, write_json
+from core.files import canonical_json, read_json, replace_directory, sha256_bytes, write_json
 from serving.artefact import Artefact, read_artefact
 
 RECORD = "copy.json"
@@ -24,16 +24,27 @@ class LastGood:
     def save(self, artefact: Artefact) -> None:
         """Keep this bundle in place of the one before."""
         record = {"version": artefact.version, "manifest_sha256": sha256_bytes(artefact.files[MANIFEST])}
+        if REGISTRATION in artefact.files:
+            record["registration_sha256"] = sha256_bytes(artefact.files[REGISTRATION])
         with replace_directory(self.directory) as fresh:
             for name, data in artefact.files.items():
                 (fresh / name).write_bytes(data)
-            write_json(fresh / RECORD, record)
+            write_json(fresh / RECORD, {**record, "sha256": _digest(record)})
 
     def read(self) -> Artefact:
         """The copy, checked; ArtifactError when there is none or it is damaged."""
         record = read_json(self.directory / RECORD)
         try:
             version, manifest_hash = str(record["version"]), str(record["manifest_sha256"])
-        except (KeyError, TypeError) as error:
+            facts_hash = record.get("registration_sha256")
+            if record.pop("sha256") != _digest(record):
+                raise ValueError("its own hash differs")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArtifactError(f"{self.directory / RECORD} is malformed: delete {self.directory}") from error
-        return read_artefact(self.directory, version=version, manifest_hash=manifest_hash)
+        return read_artefact(
+            self.directory, version=version, manifest_hash=manifest_hash, registration_hash=facts_hash
+        )
+
+
+def _digest(record: dict[str, str]) -> str:
+    return sha256_bytes(canonical_json(record).encode())

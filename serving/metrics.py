@@ -89,6 +89,14 @@ class Metrics:
         self.bundles_refused = Counter(
             "bellwether_bundles_refused_total", "New bundles refused; the old model kept serving.", ("model",)
         )
+        self.shadowed = Counter(
+            "bellwether_shadow_predictions_total",
+            "Predictions of the challenger, off the request path.",
+            ("model", "version"),
+        )
+        self.shadow_dropped = Counter(
+            "bellwether_shadow_dropped_total", "Bars the challenger did not score in time.", ("model",)
+        )
         self.log_errors = Counter(
             "bellwether_prediction_log_errors_total", "Predictions that could not be logged.", ("model",)
         )

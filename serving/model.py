@@ -80,6 +80,18 @@ def load_model(artefact: Artefact) -> tuple[Model, States]:
 
     The states hold one symbol, the bundle's own, as of its as-of bar.
     """
+    model = _model(artefact)
+    return model, fresh_states(artefact)
+
+
+def fresh_states(artefact: Artefact) -> States:
+    """The states a bundle brings: one symbol, its own; ArtifactError when state.bin does not fit."""
+    states = States(artefact.manifest.definitions, artefact.manifest.window)
+    _seed(states.open(artefact.manifest.symbol), artefact)
+    return states
+
+
+def _model(artefact: Artefact) -> Model:
     manifest = artefact.manifest
     runtime = Runtime(
         artefact.model,
@@ -88,9 +100,7 @@ def load_model(artefact: Artefact) -> tuple[Model, States]:
         base_models=len(manifest.base_models),
     )
     runtime.check_golden(artefact.golden)
-    states = States(manifest.definitions, manifest.window)
-    _seed(states.open(manifest.symbol), artefact)
-    model = Model(
+    return Model(
         name=manifest.model,
         version=artefact.version,
         manifest=manifest,
@@ -99,7 +109,6 @@ def load_model(artefact: Artefact) -> tuple[Model, States]:
         timeframe=Timeframe.parse(manifest.timeframe),
         runtime=runtime,
     )
-    return model, states
 
 
 def _seed(state: SymbolState, artefact: Artefact) -> None:

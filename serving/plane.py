@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from core.clock import Clock, SystemClock
 from core.signal import Signal
-from monitoring.prediction_log import Prediction
+from monitoring.prediction_log import PredictionLog
 from serving.bar import Bar
-from serving.errors import BadRequest, BarRefused, NotFound, ServingError
+from serving.challenger import Scored
+from serving.errors import BadRequest, BarRefused, NotFound, NotReady, ServingError
 from serving.metrics import Metrics
 from serving.model import Model
+from serving.record import as_prediction
 from serving.runtime import Outputs
 from serving.slot import Loaded, Slot
+from serving.state import SymbolState
 
 # Bars scored in one call of the graph; between two of them other requests get their turn.
 CHUNK = 32
@@ -35,12 +38,14 @@ class Plane:
         self.slots = list(slots)
         self.metrics = metrics
         self._clock = clock or SystemClock()
+        # told of the signals of every request, once they are logged
+        self.listeners: set[Callable[[Sequence[Signal]], None]] = set()
         self._turn = asyncio.Lock()
 
     @property
     def ready(self) -> bool:
-        """True when every model is loaded."""
-        return all(slot.current is not None for slot in self.slots)
+        """True when a model is loaded: one that is missing must not take the others away."""
+        return any(slot.current is not None for slot in self.slots)
 
     async def bars(self, bars: Sequence[Bar], timeframe: str | None = None) -> list[Signal]:
         """One signal per bar, in order.
@@ -55,6 +60,8 @@ class Plane:
                 if number:
                     await asyncio.sleep(0)
                 signals += self._advance(slot, chunk)
+            for listener in self.listeners:
+                listener(signals)
             return signals
 
     async def swap(self, slot: Slot, loaded: Loaded) -> None:
@@ -65,14 +72,25 @@ class Plane:
     def signal(self, symbol: str, timeframe: str | None = None) -> Signal:
         """The signal as of the symbol's last bar, by the model that serves now; it is not logged."""
         started = time.perf_counter()
-        loaded = self._slot(symbol, timeframe).require()
+        slot = self._slot(symbol, timeframe)
+        loaded = slot.require()
         model, state = loaded.model, loaded.states.get(symbol)
         if state is None or state.last is None:
             raise NotFound(f"symbol {symbol!r} has no bars: send them to POST /v1/bars first")
         if state.bars < model.warm_bars:
             return model.warming(symbol, state.last, state.bars, _since(started))
-        outputs = model.score(state.window[None])
+        canary = slot.challenger.view(symbol, state) if slot.challenger else None
+        model, window = canary or (model, state.window)
+        outputs = model.score(window[None])
         return model.signal(symbol, state.last, outputs, 0, _since(started))
+
+    def state(self, symbol: str, timeframe: str | None = None) -> tuple[Model, SymbolState]:
+        """A symbol's state and the model it feeds; NotFound when no bar and no bundle has brought it."""
+        loaded = self._slot(symbol, timeframe).require()
+        state = loaded.states.get(symbol)
+        if state is None:
+            raise NotFound(f"symbol {symbol!r} has no bars: send them to POST /v1/bars first")
+        return loaded.model, state
 
     def model(self, name: str, version: str | None = None) -> Model:
         """The model that serves under `name`; NotFound for another name or version."""
@@ -102,17 +120,21 @@ class Plane:
         return ", ".join(names) + " is" if names else "no model is loaded yet; wait for the registry"
 
     def _slot(self, symbol: str, timeframe: str | None) -> Slot:
-        fitting = [s for s in self.slots if timeframe in (None, s.require().model.manifest.timeframe)]
-        own = [s for s in fitting if s.require().model.manifest.symbol == symbol]
-        found = own or fitting
+        served = [(s, s.current.model.manifest) for s in self.slots if s.current is not None]
+        if not served:
+            raise NotReady("no model is loaded yet: wait for the registry, or run `bellwether run`")
+        fitting = [(s, m) for s, m in served if timeframe in (None, m.timeframe)]
+        found = [(s, m) for s, m in fitting if m.symbol == symbol] or fitting
         if len(found) == 1:
-            return found[0]
+            return found[0][0]
+        frames = sorted({m.timeframe for _, m in found or served})
         if not found:
-            frames = sorted({s.require().model.manifest.timeframe for s in self.slots})
             raise BarRefused(f"timeframe {timeframe!r}: this service has models for {', '.join(frames)}")
-        raise BarRefused(
-            f"{symbol}: {len(found)} models would fit; name the timeframe, or serve that symbol's model"
-        )
+        if len(frames) > 1:
+            raise BadRequest(
+                f'{symbol}: models for {", ".join(frames)} would fit; add "timeframe" to say which'
+            )
+        raise BadRequest(f"{symbol}: {len(found)} models for {frames[0]} would fit and none is of {symbol}")
 
     def _plan(self, bars: Sequence[Bar], timeframe: str | None) -> list[tuple[Slot, list[Bar]]]:
         """Group bars by model, each group's in order, and check them all; chunks of at most CHUNK bars."""
@@ -138,43 +160,33 @@ class Plane:
         model = loaded.model
         vectors, counts, windows = _push(loaded, bars)
         outputs = model.score(windows) if len(windows) else None
+        warm = [count >= model.warm_bars for count in counts]
+        canary = {}
+        if slot.challenger is not None and slot.challenger.current is not None:
+            states = [s for b in {b.symbol for b in bars} if (s := loaded.states.get(b)) is not None]
+            canary = slot.challenger.advance(Scored(bars, vectors, warm, windows, states))
         latency = _since(started) / len(bars)
         signals, row = [], 0
-        for bar, vector, count in zip(bars, vectors, counts, strict=True):
-            if outputs is None or count < model.warm_bars:
+        for i, (bar, vector, count) in enumerate(zip(bars, vectors, counts, strict=True)):
+            if (answer := canary.get(i)) is not None:
+                signal = answer.model.signal(bar.symbol, bar.timestamp, answer.outputs, answer.row, latency)
+                signals.append(self._logged(answer.log, bar, answer.vector, signal))
+                self.metrics.predictions.add(model.name, answer.model.version)
+            elif outputs is None or not warm[i]:
                 signals.append(model.warming(bar.symbol, bar.timestamp, count, latency))
-                continue
-            signal = model.signal(bar.symbol, bar.timestamp, outputs, row, latency)
-            signals.append(self._logged(slot, bar, vector, signal))
-            row += 1
-        self.metrics.predictions.add(model.name, model.version, amount=row)
+            else:
+                signal = model.signal(bar.symbol, bar.timestamp, outputs, row, latency)
+                signals.append(self._logged(slot.log, bar, vector, signal))
+                self.metrics.predictions.add(model.name, model.version)
+            row += warm[i]
         return signals
 
-    def _logged(self, slot: Slot, bar: Bar, vector: NDArray[np.float64], signal: Signal) -> Signal:
+    def _logged(
+        self, log: PredictionLog | None, bar: Bar, vector: NDArray[np.float64], signal: Signal
+    ) -> Signal:
         """Log a prediction before it is answered; one that cannot be logged may not be traded on."""
-        log = slot.log
         assert log is not None
-        assert signal.probability is not None
-        assert signal.confidence is not None
-        prediction = Prediction(
-            symbol=bar.symbol,
-            bar_time=bar.timestamp,
-            logged_at=self._clock.now().timestamp(),
-            model=signal.model,
-            model_version=signal.model_version,
-            data_hash=signal.data_hash,
-            probability=signal.probability,
-            confidence=signal.confidence,
-            side=signal.side,
-            base_probabilities=signal.base_probabilities,
-            features=vector.tobytes(),
-            open=bar.open,
-            high=bar.high,
-            low=bar.low,
-            close=bar.close,
-            volume=bar.volume,
-            latency_ms=signal.latency_ms,
-        )
+        prediction = as_prediction(signal, bar, vector, self._clock.now().timestamp())
         try:
             log.append(prediction)
         except OSError as error:

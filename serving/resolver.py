@@ -16,11 +16,13 @@ from core.errors import ArtifactError, RegistryError
 from core.files import sha256_file
 from serving.artefact import Artefact, read_artefact
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 _ALIAS = """
 select v.version, coalesce(v.storage_location, v.source),
        (select t.value from model_version_tags t
-         where t.name = v.name and t.version = v.version and t.key = 'manifest_sha256')
+         where t.name = v.name and t.version = v.version and t.key = 'bellwether.manifest_sha256'),
+       (select t.value from model_version_tags t
+         where t.name = v.name and t.version = v.version and t.key = 'bellwether.registration_sha256')
 from registered_model_aliases a join model_versions v on v.name = a.name and v.version = a.version
 where a.name = ? and a.alias = ?
 """
@@ -29,15 +31,25 @@ _MODELS = "select distinct name from registered_model_aliases where alias = ? or
 
 @dataclass(frozen=True)
 class Pointer:
-    """What to serve: a change in any field means something new. `manifest_hash` is None when not recorded."""
+    """What to serve: a change in any field means something new. A hash is None when it is not recorded."""
 
     version: str | None
     directory: Path
     manifest_hash: str | None
+    registration_hash: str | None = None
 
     def read(self) -> Artefact:
         """The bundle's verified bytes; ArtifactError names what differs."""
-        return read_artefact(self.directory, version=self.version, manifest_hash=self.manifest_hash)
+        return read_artefact(
+            self.directory,
+            version=self.version,
+            manifest_hash=self.manifest_hash,
+            registration_hash=self.registration_hash,
+        )
+
+
+class AliasMissing(RegistryError):
+    """The registry answers, and no version of the model carries the alias."""
 
 
 class Resolver(Protocol):
@@ -69,12 +81,12 @@ class RegistryResolver:
         with _connect(self.database) as connection:
             row = connection.execute(_ALIAS, (self.model, self.alias)).fetchone()
         if row is None:
-            raise RegistryError(
+            raise AliasMissing(
                 f"model {self.model} has no {self.alias} in {self.database}: run `bellwether run`, "
                 "or promote a version"
             )
-        version, location, manifest_hash = row
-        return Pointer(str(version), _local(location), manifest_hash)
+        version, location, manifest_hash, registration_hash = row
+        return Pointer(str(version), _local(location), manifest_hash, registration_hash)
 
 
 def models_with_alias(database: Path, alias: str = CHAMPION) -> list[str]:

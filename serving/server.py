@@ -4,27 +4,34 @@ import contextlib
 import errno
 import gc
 import ipaddress
+import logging
+import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from core.errors import ArtifactError, RegistryError, ServiceError, UsageError
+from core.errors import ServiceError, UsageError
 from serving.access_log import AccessLog
 from serving.app import App
+from serving.connection import Sweep, with_limits
+from serving.fleet import Fleet
+from serving.guard import Guard
 from serving.http import Limits
-from serving.last_good import LastGood
 from serving.metrics import Metrics
 from serving.plane import Plane
-from serving.resolver import DirectoryResolver, RegistryResolver, models_with_alias
-from serving.slot import Slot
 
 if TYPE_CHECKING:
     from core.settings import Settings
+
+# uvicorn ticks ten times a second
+SWEEP_TICKS = 10
+SPARE_DESCRIPTORS = 256
 
 
 def serve(
@@ -46,64 +53,31 @@ def serve(
     (readiness 503) instead of refused. UsageError: an address that needs a token. ServiceError: the port is
     busy. RegistryError, ArtifactError: nothing to serve.
     """
-    limits = limits or Limits()
+    limits = limits or Limits(concurrency=settings.max_concurrency)
     token = settings.token.get_secret_value() if settings.token else None
     host = host or settings.host
     with _bind(host, settings.port if port is None else port, token) as bound:
         metrics = Metrics()
-        plane = Plane(make_slots(settings, metrics, bundle=bundle, model=model), metrics)
+        fleet = Fleet(settings, metrics, bundle=bundle, model=model)
+        plane = Plane([], metrics)
         try:
-            start_slots(plane.slots, wait=wait_for_model)
-            access_log = AccessLog(settings.var_dir / "logs" / "access.jsonl")
+            plane.slots += fleet.start(wait=wait_for_model)
+            gc.collect()
+            gc.freeze()
             app = App(
-                plane, limits=limits, token=token, access_log=access_log, poll_seconds=settings.poll_seconds
+                plane,
+                limits=limits,
+                guard=Guard(limits, token=token, rate=settings.rate_limit, burst=settings.rate_burst),
+                access_log=AccessLog(
+                    settings.var_dir / "logs" / "access.jsonl", secrets=[token] if token else []
+                ),
+                poll_seconds=settings.poll_seconds,
+                discover=fleet.discover,
             )
             run(app, bound, limits, on_ready)
         finally:
             for slot in plane.slots:
                 slot.close()
-
-
-def make_slots(
-    settings: "Settings", metrics: Metrics, *, bundle: Path | None = None, model: str | None = None
-) -> list[Slot]:
-    """The models to serve, nothing loaded yet; RegistryError when the registry names none."""
-    log_root = settings.prediction_log_dir
-    if bundle is not None:
-        return [Slot(DirectoryResolver(bundle), log_root=log_root, metrics=metrics)]
-    database, copies = settings.mlflow_dir / "mlflow.db", settings.var_dir / "serving"
-    names = [model] if model else _champions(database, copies)
-    return [
-        Slot(
-            RegistryResolver(database, n), log_root=log_root, last_good=LastGood(copies / n), metrics=metrics
-        )
-        for n in names
-    ]
-
-
-def _champions(database: Path, copies: Path) -> list[str]:
-    try:
-        names = models_with_alias(database)
-    except RegistryError:
-        # unreachable: whatever served last
-        names = sorted(path.name for path in copies.glob("[!.]*") if path.is_dir())
-        if not names:
-            raise
-    if not names:
-        raise RegistryError(f"{database} has no model with a champion: run `bellwether run` first")
-    return names
-
-
-def start_slots(slots: Sequence[Slot], *, wait: bool = False) -> None:
-    """Load every model; with `wait`, one that has no bundle yet is left to the watch."""
-    for slot in slots:
-        try:
-            slot.start()
-        except (RegistryError, ArtifactError):
-            if not wait:
-                raise
-    gc.collect()
-    gc.freeze()
 
 
 @contextlib.contextmanager
@@ -144,11 +118,16 @@ def _loopback(host: str) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that ends quietly: it returns after a signal instead of raising it again."""
+    """uvicorn that sweeps its connections, and returns after a signal instead of raising it again."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, sweep: Sweep, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._sweep, self._on_ready = sweep, on_ready
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP_TICKS == 0:
+            self._sweep.run(self.server_state.connections, time.monotonic())
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -173,14 +152,13 @@ def run(
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         loop="uvloop",
-        http="httptools",
+        http=with_limits(limits),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.concurrency,
         timeout_keep_alive=limits.keep_alive_seconds,
         timeout_graceful_shutdown=limits.graceful_seconds,
     )
@@ -188,4 +166,15 @@ def run(
     shown = f"[{host}]" if ":" in host else host
     # a background thread may hold the interpreter for this long before a request gets its turn
     sys.setswitchinterval(0.0005)
-    _Server(config, lambda: on_ready(f"http://{shown}:{port}") if on_ready else None).run(sockets=[bound])
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    _raise_descriptor_limit(limits.connections)
+    ready = lambda: on_ready(f"http://{shown}:{port}") if on_ready else None  # noqa: E731
+    _Server(config, Sweep(limits), ready).run(sockets=[bound])
+
+
+def _raise_descriptor_limit(connections: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -9,23 +9,20 @@ import structlog
 from core.errors import ArtifactError, RegistryError
 from monitoring.prediction_log import PredictionLog
 from serving.artefact import Artefact
+from serving.challenger import Challenger
 from serving.errors import NotReady
 from serving.last_good import LastGood
+from serving.loaded import Loaded
 from serving.metrics import Metrics
-from serving.model import Model, load_model
+from serving.model import fresh_states, load_model
+from serving.patience import Patience
 from serving.resolver import Pointer, Resolver
-from serving.state import States
 
 RETRY_SECONDS = 30.0
+# A disk that has not answered by then is taken for dead; the copy of the last good bundle is local.
+PATIENCE_SECONDS = 3.0
 
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model with the states of its bundle, ready to be installed."""
-
-    model: Model
-    states: States
-    pointer: Pointer | None
+__all__ = ["Loaded", "Slot", "Status"]
 
 
 @dataclass
@@ -58,9 +55,14 @@ class Slot:
         log_root: Path,
         last_good: LastGood | None = None,
         metrics: Metrics,
+        name: str | None = None,
+        challenger: Challenger | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.status = Status()
-        self.metrics = metrics
+        self.metrics, self.name, self.challenger = metrics, name, challenger
+        self._patience = Patience(patience_seconds)
+        self._previous: Loaded | None = None
         self._resolver, self._log_root, self._last_good = resolver, log_root, last_good
         self._current: Loaded | None = None
         self._bad: tuple[Pointer, float] | None = None
@@ -86,8 +88,7 @@ class Slot:
     def start(self) -> None:
         """Load the bundle to serve, or the last good copy; RegistryError or ArtifactError if neither can."""
         try:
-            pointer = self._resolver.resolve()
-            loaded = self._load(pointer)
+            loaded = self._load(self._resolve())
         except (RegistryError, ArtifactError) as error:
             loaded = self._fall_back(error)
         self.install(loaded)
@@ -95,7 +96,7 @@ class Slot:
     def look(self) -> Loaded | None:
         """A newer bundle, loaded and proven; None when there is none or it is bad (`status` says so)."""
         try:
-            pointer = self._resolver.resolve()
+            pointer = self._resolve()
         except (RegistryError, ArtifactError) as error:
             self._note_registry(str(error))
             return None
@@ -118,13 +119,16 @@ class Slot:
         if old is not None:
             loaded.states.succeed(old.states)
             self.metrics.swaps.add(model.name)
+            self._previous = old
         self._current = loaded
         self.status.loaded_at = time.time()
         self.status.from_copy = loaded.pointer is None
         self._logger.info("model_serving", model=model.name, version=model.version, tradable=model.tradable)
 
     def close(self) -> None:
-        """Flush and close the prediction log."""
+        """Flush and close the prediction logs."""
+        if self.challenger is not None:
+            self.challenger.close()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -132,22 +136,41 @@ class Slot:
     def _try(self, pointer: Pointer) -> Loaded | None:
         try:
             return self._load(pointer)
+        except RegistryError as error:
+            self._note_registry(str(error))
+            return None
         except ArtifactError as error:
             self._refuse(pointer, error)
             return None
 
+    def _resolve(self) -> Pointer:
+        return self._patience.call(self._resolver.resolve, "the model registry")
+
     def _load(self, pointer: Pointer) -> Loaded:
-        artefact = pointer.read()
-        model, states = load_model(artefact)
-        if self._current is not None and model.name != self._current.model.name:
-            raise ArtifactError(
-                f"{pointer.directory} is a bundle of {model.name}, {self._current.model.name} is served "
-                "here: serve it from another process"
-            )
+        loaded = self._in_memory(pointer) or self._read(pointer)
         if self._last_good is not None:
-            self._keep(artefact)
+            self._keep(loaded.artefact)
         self.status.refused, self._bad = None, None
-        return Loaded(model, states, pointer)
+        return loaded
+
+    def _in_memory(self, pointer: Pointer) -> Loaded | None:
+        """The version before, or the challenger: proven already, so going back or promoting takes no time."""
+        rival = self.challenger.current if self.challenger is not None else None
+        for known in (self._previous, rival.loaded if rival is not None else None):
+            if known is not None and known.pointer == pointer:
+                return Loaded(known.model, fresh_states(known.artefact), pointer, known.artefact)
+        return None
+
+    def _read(self, pointer: Pointer) -> Loaded:
+        artefact = self._patience.call(pointer.read, str(pointer.directory))
+        model, states = load_model(artefact)
+        served = self._current.model.name if self._current is not None else self.name
+        if served is not None and model.name != served:
+            raise ArtifactError(
+                f"{pointer.directory} is a bundle of {model.name}, {served} is served here: serve it from "
+                "another process"
+            )
+        return Loaded(model, states, pointer, artefact)
 
     def _keep(self, artefact: Artefact) -> None:
         assert self._last_good is not None
@@ -162,7 +185,8 @@ class Slot:
         if self._last_good is None:
             raise error
         try:
-            model, states = load_model(self._last_good.read())
+            artefact = self._last_good.read()
+            model, states = load_model(artefact)
         except ArtifactError:
             raise error from None
         self._logger.error("serving_last_good", error=str(error))
@@ -170,7 +194,7 @@ class Slot:
             self.status.registry_error = str(error)
         else:
             self.status.refused = str(error)
-        return Loaded(model, states, None)
+        return Loaded(model, states, None, artefact)
 
     def _refuse(self, pointer: Pointer, error: ArtifactError) -> None:
         if self._bad is None or self._bad[0] != pointer:

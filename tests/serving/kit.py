@@ -114,6 +114,8 @@ def make_bundle(
     tradable: bool = True,
     names: list[str] | None = None,
     window: int = WINDOW,
+    symbol: str = "sp500",
+    timeframe: str = "1d",
 ) -> Path:
     """A bundle as of bar `row`; `bias` makes a different model."""
     chosen = {name: text for name, text in definitions().items() if names is None or name in names}
@@ -133,9 +135,9 @@ def make_bundle(
             fresh,
             Manifest(
                 schema_version=1,
-                model="sp500-1d",
-                symbol="sp500",
-                timeframe="1d",
+                model=f"{symbol}-{timeframe}",
+                symbol=symbol,
+                timeframe=timeframe,
                 as_of=bars.index[row].isoformat(),
                 files={},
                 features=[FeatureDefinition(name, text) for name, text in chosen.items()],
@@ -153,13 +155,13 @@ def make_bundle(
             ),
         )
         if version is not None:
-            write_struct(fresh / REGISTRATION, _registration(version))
+            write_struct(fresh / REGISTRATION, _registration(f"{symbol}-{timeframe}", version))
     return directory
 
 
-def _registration(version: str) -> Registration:
+def _registration(model: str, version: str) -> Registration:
     return Registration(
-        model="sp500-1d",
+        model=model,
         version=version,
         run_id="run",
         commit="commit",
@@ -213,29 +215,41 @@ class FakeRegistry:
         with contextlib.closing(sqlite3.connect(self.database)) as connection, connection:
             yield connection
 
-    def promote(self, version: int, directory: Path, *, manifest_hash: str | None = None) -> None:
+    def add(self, version: int, directory: Path, *, model: str = "sp500-1d", **hashes: str | None) -> None:
+        """A version without an alias; `hashes` are manifest_sha256 and registration_sha256."""
         with self._connection() as connection:
             connection.execute(
                 "insert into model_versions (name, version, source, storage_location) values (?,?,?,?)",
-                ("sp500-1d", version, f"models:/m-{version}", directory.as_uri()),
+                (model, version, f"models:/m-{version}", directory.as_uri()),
             )
-            if manifest_hash:
-                connection.execute(
-                    "insert into model_version_tags (key, value, name, version) values (?,?,?,?)",
-                    ("manifest_sha256", manifest_hash, "sp500-1d", version),
-                )
-            self._alias(connection, version)
+            rows = [(f"bellwether.{key}", value, model, version) for key, value in hashes.items() if value]
+            connection.executemany(
+                "insert into model_version_tags (key, value, name, version) values (?,?,?,?)", rows
+            )
 
-    def alias(self, version: int) -> None:
+    def promote(
+        self,
+        version: int,
+        directory: Path,
+        *,
+        manifest_hash: str | None = None,
+        model: str = "sp500-1d",
+        alias: str = "champion",
+    ) -> None:
+        self.add(version, directory, model=model, manifest_sha256=manifest_hash)
+        self.alias(version, model=model, alias=alias)
+
+    def alias(self, version: int | None, *, model: str = "sp500-1d", alias: str = "champion") -> None:
+        """Move an alias; None takes it away."""
         with self._connection() as connection:
-            self._alias(connection, version)
-
-    @staticmethod
-    def _alias(connection: sqlite3.Connection, version: int) -> None:
-        connection.execute(
-            "insert or replace into registered_model_aliases (alias, version, name) values (?,?,?)",
-            ("champion", version, "sp500-1d"),
-        )
+            connection.execute(
+                "delete from registered_model_aliases where alias = ? and name = ?", (alias, model)
+            )
+            if version is not None:
+                connection.execute(
+                    "insert into registered_model_aliases (alias, version, name) values (?,?,?)",
+                    (alias, version, model),
+                )
 
 
 SERVE = """

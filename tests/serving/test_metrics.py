@@ -32,7 +32,8 @@ def test_a_counter_counts_per_label() -> None:
 def test_the_access_log_is_json_lines_and_bounded(tmp_path: Path) -> None:
     log = AccessLog(tmp_path / "logs" / "access.jsonl", capacity=2)
     for status in (200, 404, 503):
-        log.add("GET", "/v2", status, 0.5)
+        scope = {"method": "GET", "path": "/v2", "client": ("127.0.0.1", 5)}
+        log.add(scope, status, 0.5, b"id")
     log.drain()
     log.drain()
     lines = [json.loads(line) for line in (tmp_path / "logs" / "access.jsonl").read_text().splitlines()]

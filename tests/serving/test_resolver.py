@@ -50,7 +50,7 @@ def test_a_real_mlflow_store_is_understood(tmp_path: Path) -> None:
     assert resolver.resolve() == Pointer("2", tmp_path / "two", None)
     from mlflow.entities.model_registry import ModelVersionTag
 
-    store.set_model_version_tag("sp500-1d", "2", ModelVersionTag("manifest_sha256", "abc"))
+    store.set_model_version_tag("sp500-1d", "2", ModelVersionTag("bellwether.manifest_sha256", "abc"))
     assert resolver.resolve().manifest_hash == "abc"
     assert models_with_alias(database) == ["sp500-1d"]
     store.engine.dispose()

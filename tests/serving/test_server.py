@@ -5,8 +5,9 @@ import pytest
 from core.errors import RegistryError, ServiceError, UsageError
 from core.settings import load_settings
 from serving.client import connect, post, replay
+from serving.fleet import Fleet
 from serving.metrics import Metrics
-from serving.server import make_slots, serve, start_slots
+from serving.server import serve
 from tests.serving.kit import FakeRegistry
 
 
@@ -25,15 +26,15 @@ def test_an_address_that_is_not_ours_is_one_clear_message(monkeypatch: pytest.Mo
 def test_an_empty_registry_is_refused_or_waited_for() -> None:
     settings = load_settings()
     with pytest.raises(RegistryError, match="run `bellwether run`"):
-        make_slots(settings, Metrics())
+        Fleet(settings, Metrics()).start()
     FakeRegistry(settings.mlflow_dir / "mlflow.db")
     with pytest.raises(RegistryError, match="no model with a champion"):
-        make_slots(settings, Metrics())
-    slots = make_slots(settings, Metrics(), model="sp500-1d")
-    start_slots(slots, wait=True)
+        Fleet(settings, Metrics()).start()
+    assert Fleet(settings, Metrics()).start(wait=True) == []
+    slots = Fleet(settings, Metrics(), model="sp500-1d").start(wait=True)
     assert slots[0].current is None
     with pytest.raises(RegistryError, match="no champion"):
-        start_slots(slots)
+        Fleet(settings, Metrics(), model="sp500-1d").start()
 
 
 def test_replay_says_when_no_service_answers() -> None:

@@ -1,0 +1,128 @@
+"""Which models this process serves: one bundle, one model, or every model that has a champion."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from core.errors import ArtifactError, BellwetherError, RegistryError
+from serving.challenger import Challenger
+from serving.last_good import LastGood
+from serving.metrics import Metrics
+from serving.patience import Patience
+from serving.resolver import CHALLENGER, DirectoryResolver, RegistryResolver, models_with_alias
+from serving.slot import PATIENCE_SECONDS, Slot
+
+if TYPE_CHECKING:
+    from core.settings import Settings
+
+RETRY_SECONDS = 30.0
+
+
+class Fleet:
+    """Makes a slot per model. Without `bundle` or `model` it is every champion, those of later days too."""
+
+    def __init__(
+        self, settings: "Settings", metrics: Metrics, *, bundle: Path | None = None, model: str | None = None
+    ) -> None:
+        self._settings, self._metrics, self._bundle, self._model = settings, metrics, bundle, model
+        self._database = settings.mlflow_dir / "mlflow.db"
+        self._copies = settings.var_dir / "serving"
+        self._patience = Patience(PATIENCE_SECONDS)
+        self._known: set[str] = set()
+        self._failed: dict[str, float] = {}
+        self._logger = structlog.get_logger(component="serving")
+
+    def start(self, *, wait: bool = False) -> list[Slot]:
+        """The slots to begin with, loaded; with `wait`, there may be none yet, or none with a model.
+
+        One that cannot be loaded does not keep the others from serving; RegistryError or ArtifactError when
+        none can.
+        """
+        slots = self.make(wait=wait)
+        errors: list[BellwetherError] = []
+        for slot in slots:
+            try:
+                slot.start()
+            except (RegistryError, ArtifactError) as error:
+                errors.append(error)
+                self._logger.error("model_not_loaded", model=slot.name, error=str(error))
+        if errors and not wait and len(errors) == len(slots):
+            self.close(slots)
+            raise errors[0]
+        return slots
+
+    def make(self, *, wait: bool = False) -> list[Slot]:
+        """The slots to begin with, nothing loaded; RegistryError when the registry names none."""
+        if self._bundle is not None:
+            resolver = DirectoryResolver(self._bundle)
+            return [Slot(resolver, log_root=self._settings.prediction_log_dir, metrics=self._metrics)]
+        names = [self._model] if self._model else self._champions(wait)
+        self._known.update(names)
+        return [self._slot(name) for name in names]
+
+    def discover(self) -> list[Slot]:
+        """Slots of models that have a champion since the last look, loaded. Blocks."""
+        if self._bundle is not None or self._model is not None:
+            return []
+        try:
+            names = self._named()
+        except RegistryError:
+            # each slot reports that of its own
+            return []
+        now = time.monotonic()
+        new = [n for n in names if n not in self._known and self._failed.get(n, 0.0) <= now]
+        return [slot for name in new if (slot := self._started(name)) is not None]
+
+    @staticmethod
+    def close(slots: list[Slot]) -> None:
+        """Let go of prediction logs."""
+        for slot in slots:
+            slot.close()
+
+    def _started(self, name: str) -> Slot | None:
+        slot = self._slot(name)
+        try:
+            slot.start()
+        except BellwetherError as error:
+            slot.close()
+            if name not in self._failed:
+                self._metrics.bundles_refused.add(name)
+                self._logger.error("model_not_loaded", model=name, error=str(error))
+            self._failed[name] = time.monotonic() + RETRY_SECONDS
+            return None
+        self._known.add(name)
+        return slot
+
+    def _slot(self, name: str) -> Slot:
+        log_root = self._settings.prediction_log_dir
+        challenger = Challenger(
+            RegistryResolver(self._database, name, CHALLENGER),
+            log_root=log_root,
+            metrics=self._metrics,
+            share=self._settings.canary_share,
+        )
+        return Slot(
+            RegistryResolver(self._database, name),
+            log_root=log_root,
+            last_good=LastGood(self._copies / name),
+            metrics=self._metrics,
+            name=name,
+            challenger=challenger,
+        )
+
+    def _named(self) -> list[str]:
+        return self._patience.call(lambda: models_with_alias(self._database), "the model registry")
+
+    def _champions(self, wait: bool) -> list[str]:
+        try:
+            names = self._named()
+        except RegistryError:
+            # unreachable: whatever served last
+            names = sorted(path.name for path in self._copies.glob("[!.]*") if path.is_dir())
+            if not names and not wait:
+                raise
+        if not names and not wait:
+            raise RegistryError(f"{self._database} has no model with a champion: run `bellwether run` first")
+        return names

@@ -1,0 +1,128 @@
+"""What a request must pass before it costs anything: rate, token, concurrency, memory."""
+
+import hmac
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable
+from itertools import count
+
+from serving.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Unauthorized
+from serving.http import Limits, Scope
+
+# Probes of an orchestrator pass freely; whole paths only, never a prefix or suffix.
+OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+# Bodies up to this size are not counted against the memory budget.
+SMALL_BODY = 64 * 1024
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,64}")
+
+
+class Buckets:
+    """One token bucket per client: `rate` requests per second, `burst` at once. A rate of 0 limits nothing.
+
+    Remembers at most `clients` clients; the one seen least recently is forgotten, which only ever favours it.
+    """
+
+    def __init__(
+        self, rate: float, burst: int, *, clients: int = 10_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rate, self._burst, self._clients, self._clock = rate, float(burst), clients, clock
+        self._known: dict[str, tuple[float, float]] = {}
+
+    def take(self, client: str) -> float:
+        """0 when the request may pass, else the seconds until one may."""
+        if self._rate <= 0:
+            return 0.0
+        now = self._clock()
+        tokens, since = self._known.pop(client, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - since) * self._rate)
+        wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+        self._known[client] = (tokens if wait else tokens - 1, now)
+        if len(self._known) > self._clients:
+            del self._known[next(iter(self._known))]
+        return wait
+
+
+class Guard:
+    """Admits requests: `enter` before the body is read, `leave` with its result once answered."""
+
+    def __init__(
+        self, limits: Limits, *, token: str | None = None, rate: float = 0.0, burst: int = 100
+    ) -> None:
+        self._limits = limits
+        self._expected = f"Bearer {token}".encode() if token else None
+        self._buckets = Buckets(rate, burst)
+        self._running = self._buffered = 0
+        self._prefix, self._numbers = secrets.token_hex(6).encode(), count(1)
+
+    def request_id(self, scope: Scope) -> bytes:
+        """The caller's X-Request-ID when it is a plain short one, else a new one."""
+        for key, value in scope["headers"]:
+            if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                return bytes(value)
+        return b"%s-%x" % (self._prefix, next(self._numbers))
+
+    def authorise(self, scope: Scope) -> None:
+        """Unauthorized unless the path is a probe's, no token is set, or the caller sent it."""
+        if self._expected is None or scope["path"] in OPEN_PATHS:
+            return
+        given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
+        if not hmac.compare_digest(given, self._expected):
+            raise Unauthorized(
+                "the token is missing or wrong: send 'Authorization: Bearer <BELLWETHER_TOKEN>'"
+            )
+
+    def enter(self, scope: Scope) -> int:
+        """Admit a request; what is returned goes to `leave`.
+
+        RateLimited, Unauthorized, BodyTooLarge or Overloaded when it is not admitted. Probes always are.
+        """
+        if scope["path"] in OPEN_PATHS:
+            return -1
+        self.check_rate(scope)
+        self.authorise(scope)
+        if self._running >= self._limits.concurrency:
+            raise Overloaded(f"{self._running} requests are being answered, the limit: send it again later")
+        size = self._declared(scope) if scope["method"] == "POST" else 0
+        if size > SMALL_BODY and self._buffered + size > self._limits.buffered_bytes:
+            raise Overloaded(
+                f"bodies of {self._buffered} bytes are being received, the limit is "
+                f"{self._limits.buffered_bytes}: send it again later"
+            )
+        self._running += 1
+        reserved = size if size > SMALL_BODY else 0
+        self._buffered += reserved
+        return reserved
+
+    def leave(self, admitted: int) -> None:
+        """The request that `enter` admitted is answered."""
+        if admitted >= 0:
+            self._running -= 1
+            self._buffered -= admitted
+
+    def check_rate(self, scope: Scope) -> None:
+        """RateLimited when this client sent too many."""
+        client = scope.get("client")
+        wait = self._buckets.take(_network(client[0]) if client else "")
+        if wait:
+            raise RateLimited("too many requests from this address: slow down", math.ceil(wait))
+
+    def _declared(self, scope: Scope) -> int:
+        """Bytes the body may take: what its head declares, or the limit when that is not told."""
+        largest = self._limits.body_bytes
+        for key, value in scope["headers"]:
+            if key == b"content-length":
+                if not value.isdigit() or len(value) > 18:
+                    raise BadRequest("content-length is not a number of bytes")
+                if int(value) > largest:
+                    raise BodyTooLarge(f"the body is over {largest} bytes: send fewer bars per request")
+                return int(value)
+            if key == b"transfer-encoding":
+                return largest
+        return 0
+
+
+def _network(host: str) -> str:
+    # one IPv6 customer has 2^64 addresses
+    return ":".join(host.split(":")[:4]) if ":" in host else host

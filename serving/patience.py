@@ -1,0 +1,76 @@
+"""Blocking calls with a limit, for disks and stores that may never answer."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from core.errors import RegistryError
+
+T = TypeVar("T")
+
+
+class _Call(Generic[T]):
+    """One call in a daemon thread: a thread that hangs must not keep the process from ending."""
+
+    def __init__(self, work: Callable[[], T], done: Callable[[], None] = lambda: None) -> None:
+        self._work, self._done = work, done
+        self._result: T | None = None
+        self._error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, name="patience", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._result = self._work()
+        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+            self._error = error
+        self._done()
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+
+class Patience:
+    """Calls that raise RegistryError when they take longer than `seconds`.
+
+    A call that hangs is left to itself, and no other starts before it ends: a store that answers nothing
+    costs one thread, not one per poll.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._hanging: threading.Thread | None = None
+
+    def call(self, work: Callable[[], T], what: str) -> T:
+        """The result of `work()`; its errors pass through."""
+        if self._hanging is not None and self._hanging.is_alive():
+            raise self._error(what)
+        call = _Call(work)
+        call.thread.join(self.seconds)
+        if call.thread.is_alive():
+            self._hanging = call.thread
+            raise self._error(what)
+        return call.result()
+
+    def _error(self, what: str) -> RegistryError:
+        return RegistryError(
+            f"{what} did not answer within {self.seconds:g} s: check the disk or mount it is on"
+        )
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """`work()` in a daemon thread, awaited; unlike asyncio.to_thread it never keeps a process from ending."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell() -> None:
+        # the loop may have ended meanwhile
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    call = _Call(work, tell)
+    await done.wait()
+    return call.result()
