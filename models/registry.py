@@ -150,7 +150,7 @@ class Registry:
                 return Registered(self._complete(known, facts), known.directory, existing=True)
             directory = self._store(bundle_dir, run_id, manifest)
             version = self._create(manifest.model, directory, run_id, evidence, verdict)
-            return Registered(_write_facts(directory, facts, version), directory, existing=False)
+            return Registered(self._write_facts(directory, facts, version), directory, existing=False)
 
     def get_alias(self, model: str, alias: str) -> str | None:
         """The version an alias points to, or None."""
@@ -263,7 +263,15 @@ class Registry:
         """The registration of an identical version, written now if a kill came before it was."""
         written = read_registration(known.directory)
         own = msgspec.structs.replace(facts, run_id=known.run_id)
-        return written or _write_facts(known.directory, own, known.version)
+        return written or self._write_facts(known.directory, own, known.version)
+
+    def _write_facts(self, directory: Path, facts: Registration, version: str) -> Registration:
+        """registration.json, and its hash as a tag: the manifest cannot hold it, the service checks it."""
+        written = msgspec.structs.replace(facts, version=version)
+        write_registration(directory / REGISTRATION, written)
+        digest = sha256_file(directory / REGISTRATION)
+        self._client.set_model_version_tag(facts.model, version, PREFIX + "registration_sha256", digest)
+        return written
 
     def _store(self, bundle_dir: Path, run_id: str, manifest: Manifest) -> Path:
         directory = local_path(self._client.get_run(run_id).info.artifact_uri) / "bundle"
@@ -354,9 +362,3 @@ def _pages(search: Any, **query: Any) -> Iterator[Any]:
 
 def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:
     return {PREFIX + key: str(value) for key, value in tags.items()}
-
-
-def _write_facts(directory: Path, facts: Registration, version: str) -> Registration:
-    written = msgspec.structs.replace(facts, version=version)
-    write_registration(directory / REGISTRATION, written)
-    return written
