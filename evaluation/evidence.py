@@ -13,7 +13,8 @@ The evidence dict (all numbers finite, or None where a figure is undefined):
     invalid       {model: predictions that are not finite or lie outside [0, 1]}
     folds         number of test blocks among the rows
     models        {model: {n, log_loss, brier, auc, ece, hit_rate, log_loss_by_fold: [folds]}}
-    calibration   {ece, noise, bins}: of the primary; noise = what chance stays below (95 %)
+    calibration   {ece, noise, bins}: of the primary, in few enough bins for BIN_ROWS independent rows each;
+                  noise = what chance stays below (95 %)
     skill         {difference, statistic, p_value, n}: log-loss baseline − primary; Diebold-Mariano with the
                   Harvey-Leybourne-Newbold correction, one-sided p that the primary is no better
     backtest      summary of the primary after costs, see BACKTEST_KEYS
@@ -40,6 +41,8 @@ Summary = Mapping[str, float]
 # a backtest summary must hold these; `evaluation.performance.summary` plus the number of trades does
 BACKTEST_KEYS = ("n", "sharpe", "sharpe_per_period", "skew", "kurtosis", "max_drawdown", "trades")
 BINS = 10
+# independent rows in each bin that calibration is judged in: with fewer, chance hides any error
+BIN_ROWS = 200
 
 
 def assemble(
@@ -112,10 +115,11 @@ def _metrics(y: Vector, p: Vector, folds: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def _calibration(y: Vector, p: Vector, horizon: int) -> dict[str, float]:
+    bins = min(BINS, max(1, len(y) // (BIN_ROWS * horizon)))
     return {
-        "ece": classification.ece(y, p, bins=BINS),
-        "noise": classification.ece_noise(p, bins=BINS, overlap=horizon),
-        "bins": BINS,
+        "ece": classification.ece(y, p, bins=bins),
+        "noise": classification.ece_noise(p, bins=bins, overlap=horizon),
+        "bins": bins,
     }
 
 

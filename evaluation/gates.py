@@ -197,10 +197,14 @@ def _calibrated(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
     passed = error <= limit
     reason = (
         f"Calibration error {error:.4f} {_within(error, limit)} {limit:.4f} ({rules.max_ece:g} and "
-        f"{noise:.4f} that chance explains at {_get(evidence, 'rows')} rows): "
+        f"{noise:.4f} that chance explains at {_get(evidence, 'rows')} rows, in {_bins(evidence)}): "
         f"{'no more than chance may show' if passed else 'its probabilities cannot be believed'}"
     )
     return Check("calibrated", "quality", passed, error, limit, reason)
+
+
+def _bins(evidence: Mapping[str, Any]) -> str:
+    return _plural(int(_get(evidence, "calibration", "bins")), "bin")
 
 
 def _skilled(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
@@ -238,7 +242,7 @@ def _beats_benchmark(evidence: Mapping[str, Any]) -> Check:
 
 
 def _drawdown(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
-    depth, limit = -float(_get(evidence, "backtest", "max_drawdown")), rules.max_drawdown
+    depth, limit = abs(float(_get(evidence, "backtest", "max_drawdown"))), rules.max_drawdown
     reason = f"Largest drawdown {depth:.1%} {_within(depth, limit)} {limit:.1%}"
     reason += "" if depth <= limit else ": more was lost on the way than the rule allows"
     return Check("drawdown", "trade", depth <= limit, depth, limit, reason)

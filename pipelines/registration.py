@@ -68,7 +68,8 @@ def _log(
     evidence = read_json(workspace.store / "evaluate" / "evidence.json")
     trials = registry.trials(manifest.model) + len(evidence["trials"])
     check = recount(evidence, trials, params.gate.trade)
-    run_id = registry.log_run(_record(workspace, manifest, evidence, pedigree, reason))
+    recounted = {} if check.value is None else {"ensemble.deflated_sharpe": check.value}
+    run_id = registry.log_run(_record(workspace, manifest, evidence, pedigree, reason, recounted))
     reasons = _reasons(manifest.reasons, check)
     return run_id, {
         "trials": trials,
@@ -89,6 +90,7 @@ def _record(
     evidence: dict[str, Any],
     pedigree: dict[str, Any],
     reason: str,
+    recounted: dict[str, float],
 ) -> "RunRecord":
     from models.run_record import RunRecord
 
@@ -103,7 +105,7 @@ def _record(
         trials=len(evidence["trials"]),
         manifest_sha256=sha256_file(store / "bundle" / MANIFEST),
         params=read_tree(workspace.root / PARAMS_FILE),
-        metrics=_metrics(workspace),
+        metrics=_metrics(workspace) | recounted,
         fold_metrics={f"fold.{name}.log_loss": m["log_loss_by_fold"] for name, m in models.items()},
         artifacts=[
             ("reports", workspace.reports),

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.files import read_json
 from evaluation.gates import recount
-from evaluation.verdict import Check, Verdict
+from evaluation.verdict import Check, TradeRules, Verdict
 from pipelines import stored
 from pipelines.params import PARAMS_FILE, load
 from pipelines.registration import Registered
@@ -29,7 +29,8 @@ def summarise(
     evidence = read_json(workspace.store / "evaluate" / "evidence.json")
     features = stored.feature_manifest(workspace.root)
     entry = registered.registration
-    recounted = recount(evidence, entry.trials, load(workspace.root / PARAMS_FILE).gate.trade)
+    rules = load(workspace.root / PARAMS_FILE).gate.trade
+    recounted = recount(evidence, entry.trials, rules)
     return RunSummary(
         model=entry.model,
         version=entry.version,
@@ -43,7 +44,7 @@ def summarise(
         validation=_validation(workspace.reports),
         features=len(features.definitions),
         warmup=features.warmup,
-        models=[_model(name, evidence) for name in evidence["models"]],
+        models=[_model(name, evidence, entry.trials, rules) for name in evidence["models"]],
         out_of_sample_rows=evidence["rows"],
         checks=[_check(c, recounted) for c in verdict.checks],
         stages=[
@@ -85,7 +86,7 @@ def _validation(reports: Path) -> ValidationSummary:
     return ValidationSummary(len(found["rules"]), failed, found["quarantined"])
 
 
-def _model(name: str, evidence: dict[str, Any]) -> ModelSummary:
+def _model(name: str, evidence: dict[str, Any], trials: int, rules: TradeRules) -> ModelSummary:
     skill, money = evidence["models"][name], evidence["backtests"][name]
     return ModelSummary(
         name=name,
@@ -95,7 +96,7 @@ def _model(name: str, evidence: dict[str, Any]) -> ModelSummary:
         ece=skill["ece"],
         sharpe=money["sharpe"],
         max_drawdown=money["max_drawdown"],
-        deflated_sharpe=evidence["deflated_sharpe"][name],
+        deflated_sharpe=recount({**evidence, "backtest": money}, trials, rules).value,
     )
 
 

@@ -30,6 +30,18 @@ def test_every_candidate_and_extra_trial_is_counted(inputs):
     assert record["trials"][-1]["sharpe"] == 0.0
 
 
+@pytest.mark.parametrize(("horizon", "bins"), [(1, 10), (5, 3), (20, 1)])
+def test_overlapping_labels_leave_fewer_bins_to_judge_calibration_in(inputs, horizon, bins):
+    assert assemble(**{**inputs, "horizon": horizon})["calibration"]["bins"] == bins
+
+
+def test_a_bias_of_a_tenth_is_no_chance_however_long_the_labels(inputs):
+    inputs["probabilities"]["ensemble"] = np.clip(inputs["probabilities"]["ensemble"] + 0.1, 0, 1)
+    for horizon in (1, 5, 20):
+        found = assemble(**{**inputs, "horizon": horizon})["calibration"]
+        assert found["ece"] > 0.02 + found["noise"]
+
+
 def test_base_models_are_all_but_primary_and_baseline(inputs, record):
     assert record["base_models"] == ["lightgbm", "logistic"]
     assert assemble(**inputs, base_models=["logistic"])["base_models"] == ["logistic"]
