@@ -58,7 +58,7 @@ class App:
         metrics.routes(self._router, plane)
         openapi.routes(self._router)
         docs.routes(self._router)
-        self._streams = stream.Streams(plane, self._limits, self._guard.admit_stream)
+        self._streams = stream.Streams(plane, self._limits, self._admit_stream)
 
     @property
     def routes(self) -> list[tuple[str, str]]:
@@ -83,7 +83,7 @@ class App:
             request = Request(scope, b"", parameters)
             if scope["method"] == "POST":
                 request.body = await self._body(request, receive)
-            response = packed(await handler(request), request)
+            response = await packed(await handler(request), request)
         except ServingError as error:
             response = _refusal(error)
         except Exception as error:
@@ -100,6 +100,10 @@ class App:
         body = await read_body(receive, self._limits)
         encoding = request.headers.get(b"content-encoding")
         return body if encoding is None else decompress(body, encoding, self._limits.body_bytes)
+
+    def _admit_stream(self, scope: Scope) -> None:
+        self._guard.check_rate(scope)
+        self._guard.authorise(scope)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         status = await self._streams(scope, receive, send)

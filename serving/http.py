@@ -17,11 +17,13 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
+# packing more than this holds up other requests: a thread does it
+_LARGE = 128 * 1024
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost, or a stream: how many, how large a message, how many signals may wait in one."""
+    """What a request may cost, and a stream: `backlog` is of signals that wait for one slow reader."""
 
     body_bytes: int = 8 * 1024 * 1024
     body_seconds: float = 5.0
@@ -91,13 +93,18 @@ def answer(value: Any, status: int = 200) -> Response:
     return Response(status, _encoder.encode(value))
 
 
-def packed(response: Response, request: Request) -> Response:
+async def packed(response: Response, request: Request) -> Response:
     """The answer compressed, when it is large enough to be worth it and the client accepts that."""
     if len(response.body) < WORTHWHILE:
         return response
     encoding = choose(request.headers.get(b"accept-encoding", b""))
     if encoding is not None:
-        response.body = compress(response.body, encoding)
+        large = len(response.body) > _LARGE
+        response.body = (
+            await asyncio.to_thread(compress, response.body, encoding)
+            if large
+            else compress(response.body, encoding)
+        )
         response.headers += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
     return response
 

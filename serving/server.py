@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from core.errors import ServiceError, UsageError
+from serving import websocket
 from serving.access_log import AccessLog
 from serving.app import App
 from serving.connection import Sweep, with_limits
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # uvicorn ticks ten times a second
 SWEEP_TICKS = 10
 SPARE_DESCRIPTORS = 256
+SEND_BUFFER = 128 * 1024
 
 
 def serve(
@@ -42,6 +44,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     wait_for_model: bool = False,
+    fresh: bool = False,
     limits: Limits | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -50,15 +53,16 @@ def serve(
     Serves `bundle`, a directory, or the champion of `model` ("sp500-1d"; None means every model with a
     champion) from the registry under `settings.mlflow_dir`. Port 0 takes a free one. `on_ready` gets the
     base URL once requests are answered. With `wait_for_model` a registry without a champion is polled
-    (readiness 503) instead of refused. UsageError: an address that needs a token. ServiceError: the port is
-    busy. RegistryError, ArtifactError: nothing to serve.
+    (readiness 503) instead of refused. `fresh` begins at the bundle's
+    feature state and keeps none. UsageError: an address that needs a token. ServiceError: the port is busy.
+    RegistryError, ArtifactError: nothing to serve.
     """
     limits = limits or Limits(concurrency=settings.max_concurrency)
     token = settings.token.get_secret_value() if settings.token else None
     host = host or settings.host
     with _bind(host, settings.port if port is None else port, token) as bound:
         metrics = Metrics()
-        fleet = Fleet(settings, metrics, bundle=bundle, model=model)
+        fleet = Fleet(settings, metrics, bundle=bundle, model=model, fresh=fresh)
         plane = Plane([], metrics)
         try:
             plane.slots += fleet.start(wait=wait_for_model)
@@ -92,6 +96,8 @@ def _bind(host: str, port: int, token: str | None) -> Iterator[socket.socket]:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, port))
+            # What one slow reader may hold in the kernel; connections inherit it.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             # Listening now makes a second server on the port fail at once, before it loads a model.
             bound.listen(2048)
         except OSError as error:
@@ -153,7 +159,7 @@ def run(
         app,  # type: ignore[arg-type]
         loop="uvloop",
         http=with_limits(limits),
-        ws="none",
+        **websocket.options(limits.message_bytes, limits.ping_seconds),
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -7,7 +7,7 @@ import msgspec
 from core.signal import Signal
 from serving.bar import Bar, epoch
 from serving.errors import BadRequest
-from serving.http import Limits, Request, Response, Router, answer
+from serving.http import Limits, Request, Response, Router, answer, decode
 from serving.plane import Plane
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
@@ -56,18 +56,24 @@ def routes(router: Router, plane: Plane, limits: Limits) -> None:
     """Mount the protocol."""
 
     async def post(request: Request) -> Response:
-        if b'"bars"' in request.body and request.decode(_probe).bars is not msgspec.UNSET:
-            return await many(request.decode(_many).bars)
-        body = request.decode(_one)
-        return answer((await plane.bars([body.bar()], body.timeframe))[0])
-
-    async def many(bodies: list[BarBody]) -> Response:
-        if not 1 <= len(bodies) <= limits.bars:
-            raise BadRequest(f"{len(bodies)} bars: 1 to {limits.bars} are accepted in one request")
-        timeframes = {body.timeframe for body in bodies}
-        if len(timeframes) > 1:
-            raise BadRequest("bars of several timeframes: send one request per timeframe")
-        bars = [body.bar() for body in bodies]
-        return answer(SignalsBody(await plane.bars(bars, timeframes.pop())))
+        return answer(await signals(plane, limits, request.body))
 
     router.add("POST", "/v1/bars", post)
+
+
+async def signals(plane: Plane, limits: Limits, body: bytes) -> Signal | SignalsBody:
+    """What the plane says of a JSON bar, or of {"bars": […]}; BadRequest or BarRefused says why not."""
+    if b'"bars"' in body and decode(body, _probe).bars is not msgspec.UNSET:
+        return await _signals_of_many(plane, limits, decode(body, _many).bars)
+    one = decode(body, _one)
+    return (await plane.bars([one.bar()], one.timeframe))[0]
+
+
+async def _signals_of_many(plane: Plane, limits: Limits, bodies: list[BarBody]) -> SignalsBody:
+    if not 1 <= len(bodies) <= limits.bars:
+        raise BadRequest(f"{len(bodies)} bars: 1 to {limits.bars} are accepted in one request")
+    timeframes = {body.timeframe for body in bodies}
+    if len(timeframes) > 1:
+        raise BadRequest("bars of several timeframes: send one request per timeframe")
+    bars = [body.bar() for body in bodies]
+    return SignalsBody(await plane.bars(bars, timeframes.pop()))

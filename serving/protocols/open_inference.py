@@ -1,7 +1,7 @@
-"""Open Inference Protocol v2 over REST with JSON tensors.
+"""Open Inference Protocol v2 over REST, JSON tensors and the binary tensor extension.
 
-Source: https://github.com/kserve/open-inference-protocol, inference_rest. One extension: null in `data` is a
-missing feature (NaN), which JSON cannot say.
+Sources: https://github.com/kserve/open-inference-protocol, inference_rest; Triton's binary tensor data
+extension. One extension of our own: null in `data` is a missing feature (NaN), which JSON cannot say.
 """
 
 from typing import Any
@@ -11,30 +11,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.errors import BadRequest
-from serving.http import Request, Response, Router, answer, decode
+from serving.http import Request, Response, Router, answer, decode, encode
 from serving.model import Model
 from serving.plane import Plane
 from serving.runtime import INPUT, OUTPUTS, Outputs
+from serving.tensors import check_shape, from_numbers, read_binary, read_json
 
-SERVER = {"name": "bellwether", "version": "2", "extensions": ["model_repository"]}
-MAX_WINDOWS = 4096
+SERVER = {"name": "bellwether", "version": "2", "extensions": ["model_repository", "binary_tensor_data"]}
+HEADER_LENGTH = b"inference-header-content-length"
+Flag = bool | None
+
+
+class InputParameters(msgspec.Struct, frozen=True):
+    """Of an input; `binary_data_size` says how many bytes after the JSON header are its data."""
+
+    binary_data_size: int | None = None
+    shared_memory_region: str | None = None
+
+
+class OutputParameters(msgspec.Struct, frozen=True):
+    """Of a requested output."""
+
+    binary_data: Flag = None
+    classification: int | None = None
+    shared_memory_region: str | None = None
+
+
+class RequestParameters(msgspec.Struct, frozen=True):
+    """Of a request; `binary_data_output` holds for outputs that do not say themselves."""
+
+    binary_data_output: Flag = None
+
+
+_NO_INPUT, _NO_OUTPUT, _NO_REQUEST = InputParameters(), OutputParameters(), RequestParameters()
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """An input tensor; `data` is flat or nested, row-major."""
+    """An input tensor; `data` is flat or nested, row-major, and absent when the data are binary."""
 
     name: str
     shape: list[int]
     datatype: str
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    parameters: dict[str, Any] = {}
+    parameters: InputParameters = _NO_INPUT
+
+
+class FlatTensor(Tensor, frozen=True):
+    """The commonest tensor, read in one pass."""
+
+    data: list[float | None] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
     """An output the caller wants."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: OutputParameters = _NO_OUTPUT
 
 
 class InferBody(msgspec.Struct, frozen=True):
@@ -42,16 +74,18 @@ class InferBody(msgspec.Struct, frozen=True):
 
     inputs: list[Tensor]
     id: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: RequestParameters = _NO_REQUEST
     outputs: list[RequestedOutput] | None = None
 
 
+class FlatBody(InferBody, frozen=True):
+    """An inference request with flat data."""
+
+    inputs: list[FlatTensor]  # type: ignore[assignment]
+
+
 _infer = msgspec.json.Decoder(InferBody)
-_by_depth: "list[msgspec.json.Decoder[Any]]" = [
-    msgspec.json.Decoder(list[float | None]),
-    msgspec.json.Decoder(list[list[float | None]]),
-    msgspec.json.Decoder(list[list[list[float | None]]]),
-]
+_flat = msgspec.json.Decoder(FlatBody)
 
 
 def routes(router: Router, plane: Plane) -> None:
@@ -108,68 +142,108 @@ def _metadata(model: Model) -> dict[str, Any]:
 
 
 async def _answer_infer(plane: Plane, request: Request) -> Response:
-    if request.header(b"inference-header-content-length") is not None:
-        raise BadRequest("binary tensor data is not supported: send the tensors as JSON (binary_data=False)")
-    body = request.decode(_infer)
+    body, tail = _parse(request)
     model = plane.model(*request.parameters)
-    names = [output.name for output in body.outputs] if body.outputs else list(OUTPUTS)
-    unknown = [name for name in names if name not in OUTPUTS]
-    if unknown:
-        raise BadRequest(f"output {unknown[0]!r} does not exist: choose from {', '.join(OUTPUTS)}")
-    outputs = await plane.infer(model, _windows(body.inputs))
+    wanted = _wanted(body)
+    outputs = await plane.infer(model, _windows(body.inputs, tail))
     reply: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if body.id is not None:
         reply["id"] = body.id
-    reply["outputs"] = [_output(outputs, name) for name in names]
-    return answer(reply)
+    return _reply(reply, outputs, wanted)
 
 
-def _output(outputs: Outputs, name: str) -> dict[str, Any]:
-    values: NDArray[np.float64] = getattr(outputs, name)
-    return {"name": name, "datatype": "FP64", "shape": list(values.shape), "data": values.ravel().tolist()}
+def _parse(request: Request) -> tuple[InferBody, bytes | None]:
+    """The JSON part, and the bytes after it; None when the request does not use the binary extension."""
+    length = request.headers.get(HEADER_LENGTH)
+    if length is not None:
+        size = int(length) if length.isdigit() and len(length) < 12 else -1
+        if not 0 < size <= len(request.body):
+            shown = length[:20].decode("ascii", "replace")
+            raise BadRequest(
+                f"Inference-Header-Content-Length {shown!r}: the bytes of the JSON header are expected, "
+                f"1 to {len(request.body)}, the length of the body"
+            )
+        return decode(request.body[:size], _infer), request.body[size:]
+    try:
+        return _flat.decode(request.body), None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # nested, binary without its header, or wrong: the general form tells
+        return request.decode(_infer), None
 
 
-def _windows(inputs: list[Tensor]) -> NDArray[np.float32]:
+def _wanted(body: InferBody) -> list[tuple[str, bool]]:
+    """Names of the outputs to answer, and whether each is binary."""
+    default = bool(body.parameters.binary_data_output)
+    if not body.outputs:
+        return [(name, default) for name in OUTPUTS]
+    wanted = []
+    for output in body.outputs:
+        if output.name not in OUTPUTS:
+            raise BadRequest(f"output {output.name!r} does not exist: choose from {', '.join(OUTPUTS)}")
+        parameters = output.parameters
+        if parameters.classification is not None or parameters.shared_memory_region is not None:
+            raise BadRequest(f"output {output.name}: classification and shared memory are not supported")
+        wanted.append((output.name, default if parameters.binary_data is None else parameters.binary_data))
+    if len({name for name, _ in wanted}) < len(wanted):
+        raise BadRequest("an output is requested twice: request each once")
+    return wanted
+
+
+def _reply(reply: dict[str, Any], outputs: Outputs, wanted: list[tuple[str, bool]]) -> Response:
+    blobs: list[bytes] = []
+    described = reply["outputs"] = []
+    for name, binary in wanted:
+        values: NDArray[np.float64] = getattr(outputs, name)
+        shown: dict[str, Any] = {"name": name, "datatype": "FP64", "shape": list(values.shape)}
+        if binary:
+            blobs.append(values.astype("<f8", copy=False).tobytes())
+            shown["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            shown["data"] = values.ravel().tolist()
+        described.append(shown)
+    if not blobs:
+        return answer(reply)
+    head = encode(reply)
+    length = (b"inference-header-content-length", b"%d" % len(head))
+    return Response(200, b"".join([head, *blobs]), b"application/octet-stream", [length])
+
+
+def _windows(inputs: list[Tensor], tail: bytes | None) -> NDArray[np.float32]:
     if len(inputs) != 1 or inputs[0].name != INPUT:
         found = [tensor.name for tensor in inputs][:5]
         raise BadRequest(f"inputs {found}: exactly one input named {INPUT!r} is expected")
     tensor = inputs[0]
     if tensor.datatype != "FP32":
         raise BadRequest(f"input {INPUT} has datatype {tensor.datatype[:20]!r}: FP32 is expected")
-    shape = tensor.shape
-    if len(shape) != 3 or not all(0 < size < 1 << 24 for size in shape) or shape[0] > MAX_WINDOWS:
+    check_shape(tensor.shape, INPUT)
+    if tensor.parameters.shared_memory_region is not None:
+        raise BadRequest(f"input {INPUT}: shared memory is not supported; send the data")
+    size = tensor.parameters.binary_data_size
+    if size is not None:
+        return _binary(tensor, size, tail)
+    if tail:
+        raise BadRequest(f"{len(tail)} bytes follow the JSON, no input has a binary_data_size")
+    return _shaped(tensor)
+
+
+def _binary(tensor: Tensor, size: int, tail: bytes | None) -> NDArray[np.float32]:
+    if tail is None:
         raise BadRequest(
-            f"input {INPUT} has shape {shape[:8]}: [N, T, F] with 1 <= N <= {MAX_WINDOWS} is expected"
+            f"input {INPUT} has a binary_data_size: send the header Inference-Header-Content-Length"
         )
-    return _array(tensor.data, shape)
+    if size != len(tail):
+        raise BadRequest(f"input {INPUT} has binary_data_size {size}, {len(tail)} bytes follow the JSON")
+    if tensor.data is not msgspec.UNSET:
+        raise BadRequest(f"input {INPUT} has both data and a binary_data_size: send one of them")
+    return read_binary(tail, tensor.shape, INPUT)
 
 
-def _array(data: msgspec.Raw | msgspec.UnsetType, shape: list[int]) -> NDArray[np.float32]:
+def _shaped(tensor: Tensor) -> NDArray[np.float32]:
+    data = tensor.data
     if isinstance(data, msgspec.UnsetType):
         raise BadRequest(f"input {INPUT} has no data")
-    depth = _depth(bytes(data[:64] if isinstance(data, bytes) else bytes(data)[:64]))
-    nested = decode(data, _by_depth[depth - 1])
-    try:
-        with np.errstate(over="ignore"):
-            values = np.array(nested, dtype=np.float64).astype(np.float32)
-    except ValueError as error:
-        raise BadRequest(
-            f"input {INPUT} has rows of different lengths: send flat data, or equal rows"
-        ) from error
-    if np.isinf(values).any():
-        raise BadRequest(f"input {INPUT} has a value beyond the range of FP32")
-    if values.size != shape[0] * shape[1] * shape[2]:
-        raise BadRequest(f"input {INPUT} has {values.size} values, its shape {shape} says otherwise")
-    return values.reshape(shape)
-
-
-def _depth(start: bytes) -> int:
-    depth = 0
-    for byte in start:
-        if byte == 0x5B:  # [
-            depth += 1
-        elif byte not in b" \t\r\n":
-            break
-    if not 1 <= depth <= 3:
-        raise BadRequest(f"input {INPUT} needs a list of numbers, flat or nested up to three deep")
-    return depth
+    values = from_numbers(data, INPUT) if isinstance(data, list) else read_json(data, INPUT)
+    n, t, f = tensor.shape
+    if values.size != n * t * f:
+        raise BadRequest(f"input {INPUT} has {values.size} values, its shape {tensor.shape} says otherwise")
+    return values.reshape(tensor.shape)

@@ -228,13 +228,6 @@ def test_paths(app: App, method: str, path: str, status: int) -> None:
     assert status == 200 or response.json()["error"]
 
 
-def test_binary_tensors_are_refused_with_the_remedy(app: App) -> None:
-    headers = {"Inference-Header-Content-Length": "10"}
-    response = run(app, lambda c: c.post("/v2/models/sp500-1d/infer", content=b"x" * 20, headers=headers))
-    assert response.status_code == 400
-    assert "JSON" in response.json()["error"]
-
-
 def test_a_large_body_is_refused(app: App) -> None:
     assert run(app, lambda c: c.post("/v1/bars", content=b" " * 1_000_001)).status_code == 413
 

@@ -1,0 +1,51 @@
+"""GET /v1/features/{symbol}: the newest row that the model sees, to compare with another program's."""
+
+import msgspec
+
+from serving.bar import iso
+from serving.http import Request, Response, Router, answer
+from serving.plane import Plane
+
+
+class FeaturesBody(msgspec.Struct, frozen=True):
+    """The last row of a symbol's window.
+
+    `features` are float32, as the graph gets them; null is a feature that is not defined yet. `warm` is true
+    when all `warm_bars` bars of the warm-up and the window have been seen.
+    """
+
+    symbol: str
+    timeframe: str
+    model: str
+    model_version: str
+    bar_time: str | None
+    bars: int
+    warm_bars: int
+    warm: bool
+    features: dict[str, float | None]
+
+
+def routes(router: Router, plane: Plane) -> None:
+    """Mount the protocol."""
+
+    async def get(request: Request) -> Response:
+        return answer(_features(plane, request.parameters[0]))
+
+    router.add("GET", "/v1/features/{symbol}", get)
+
+
+def _features(plane: Plane, symbol: str) -> FeaturesBody:
+    model, state = plane.state(symbol)
+    names = [feature.name for feature in model.manifest.features]
+    row = state.window[-1].tolist()
+    return FeaturesBody(
+        symbol=symbol,
+        timeframe=model.manifest.timeframe,
+        model=model.name,
+        model_version=model.version,
+        bar_time=None if state.last is None else iso(state.last),
+        bars=state.bars,
+        warm_bars=model.warm_bars,
+        warm=state.bars >= model.warm_bars,
+        features={name: value if value == value else None for name, value in zip(names, row, strict=True)},
+    )

@@ -1,0 +1,189 @@
+"""WebSocket /v1/stream: bars in, signals out; or subscribe only.
+
+A client sends what POST /v1/bars takes, one message at a time or many: each is answered in order, by what
+that request answers, or by {"error", "status"}; the next message is read once the answer before it is on its
+way. {"subscribe": ["sp500"]} ("*" is every symbol) and {"unsubscribe": […]} are answered by {"event":
+"subscribed", "symbols"}; from then on {"event": "signal", "signal", "dropped"} comes for every signal of
+those symbols, whoever sent the bar. A reader too slow for that loses the oldest: `dropped` counts them.
+With ?subscribe=sp500,eurusd in the address the connection is for reading only: bars are refused.
+
+The token comes in the handshake, as Authorization: Bearer, or, from a browser, as the two subprotocols
+"bearer" and the token itself.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any
+from urllib.parse import parse_qs
+
+import msgspec
+
+from core.signal import Signal
+from serving.errors import BadRequest, NotFound, ServingError, TooManyStreams, UpgradeRequired
+from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, decode, encode
+from serving.plane import Plane
+from serving.protocols.bars import Text, signals
+from serving.subscription import Subscription
+
+PATH = "/v1/stream"
+MAX_SYMBOLS = 1024
+Symbols = Annotated[list[Text], msgspec.Meta(max_length=MAX_SYMBOLS)]
+
+
+class StreamControl(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message that changes what comes; answered by SubscribedEvent."""
+
+    subscribe: Symbols = []
+    unsubscribe: Symbols = []
+
+
+class SubscribedEvent(msgspec.Struct, frozen=True):
+    """The symbols subscribed to now."""
+
+    symbols: list[str]
+    event: str = "subscribed"
+
+
+class SignalEvent(msgspec.Struct, frozen=True):
+    """A signal of a symbol subscribed to; `dropped` before it were lost since this reader is slow."""
+
+    signal: Signal
+    dropped: int
+    event: str = "signal"
+
+
+class _Probe(msgspec.Struct):
+    subscribe: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    unsubscribe: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_control = msgspec.json.Decoder(StreamControl)
+_probe = msgspec.json.Decoder(_Probe)
+
+
+def routes(router: Router) -> None:
+    """Mount what plain HTTP gets on this path."""
+
+    async def get(request: Request) -> Response:
+        raise UpgradeRequired(f"{PATH} is a WebSocket: connect to ws://…{PATH}")
+
+    router.add("GET", PATH, get)
+
+
+class Streams:
+    """Every open stream."""
+
+    def __init__(self, plane: Plane, limits: Limits, authorise: Callable[[Scope], None]) -> None:
+        self._plane, self._limits, self._authorise = plane, limits, authorise
+        self._open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Serve one connection until either side ends it; the status of its handshake."""
+        await receive()
+        try:
+            asked = self._admit(scope)
+        except ServingError as error:
+            await _refuse(error, send)
+            return error.status
+        self._open += 1
+        try:
+            await self._serve(asked, receive, send, _subprotocol(scope))
+        except OSError:
+            # uvicorn's way to say that the client went away
+            pass
+        finally:
+            self._open -= 1
+        return 101
+
+    def _admit(self, scope: Scope) -> list[str] | None:
+        """The symbols of a connection that only reads; None when it may send bars."""
+        self._authorise(_with_token(scope))
+        if scope["path"] != PATH:
+            raise NotFound(f"path {scope['path'][:200]!r} is not a stream: connect to {PATH}")
+        if self._open >= self._limits.streams:
+            raise TooManyStreams(f"{self._open} streams are open, the limit: close one, or come back later")
+        query: str = scope["query_string"].decode("ascii", "replace")
+        asked = parse_qs(query).get("subscribe")
+        if asked is None:
+            return None
+        symbols = asked[0].split(",")
+        if len(symbols) > MAX_SYMBOLS or not all(0 < len(symbol) <= 32 for symbol in symbols):
+            raise BadRequest(f"subscribe={asked[0][:60]!r}: 1 to {MAX_SYMBOLS} symbols, comma between")
+        return symbols
+
+    async def _serve(
+        self, asked: list[str] | None, receive: Receive, send: Send, subprotocol: str | None
+    ) -> None:
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+        subscription = Subscription(self._limits.backlog)
+        if asked is not None:
+            subscription.add(asked)
+            await _say(send, SubscribedEvent(sorted(subscription.symbols)))
+        self._plane.listeners.add(subscription.offer)
+        forwarding = asyncio.create_task(_forward(subscription, send))
+        try:
+            while (message := await receive())["type"] == "websocket.receive":
+                body = message.get("bytes") or (message.get("text") or "").encode()
+                await _say(send, await self._answer(body, subscription, reads_only=asked is not None))
+        finally:
+            self._plane.listeners.discard(subscription.offer)
+            forwarding.cancel()
+            with suppress(asyncio.CancelledError, OSError):
+                await forwarding
+
+    async def _answer(self, body: bytes, subscription: Subscription, *, reads_only: bool) -> Any:
+        try:
+            if b'subscribe"' in body and _is_control(body):
+                return _changed(subscription, decode(body, _control))
+            if reads_only:
+                raise BadRequest("this stream only reads: connect without ?subscribe to send bars")
+            return await signals(self._plane, self._limits, body)
+        except ServingError as error:
+            return {"error": str(error), "status": error.status}
+
+
+def _is_control(body: bytes) -> bool:
+    probe = decode(body, _probe)
+    return probe.subscribe is not msgspec.UNSET or probe.unsubscribe is not msgspec.UNSET
+
+
+def _changed(subscription: Subscription, control: StreamControl) -> SubscribedEvent:
+    if len(subscription.symbols) + len(control.subscribe) > MAX_SYMBOLS:
+        raise BadRequest(f'more than {MAX_SYMBOLS} symbols: subscribe to "*" for all of them')
+    subscription.add(control.subscribe)
+    subscription.remove(control.unsubscribe)
+    return SubscribedEvent(sorted(subscription.symbols))
+
+
+async def _forward(subscription: Subscription, send: Send) -> None:
+    while True:
+        await _say(send, SignalEvent(*await subscription.take()))
+
+
+async def _say(send: Send, value: Any) -> None:
+    await send({"type": "websocket.send", "text": encode(value).decode()})
+
+
+async def _refuse(error: ServingError, send: Send) -> None:
+    headers = [(b"content-type", b"application/json")]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.status in (429, 503):
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": encode({"error": str(error)})})
+
+
+def _with_token(scope: Scope) -> Scope:
+    """The scope with the token of a browser, which cannot set headers, where others have it."""
+    offered = scope.get("subprotocols") or []
+    if len(offered) != 2 or offered[0] != "bearer":
+        return scope
+    given = b"Bearer " + offered[1].encode("ascii", "replace")
+    return {**scope, "headers": [*scope["headers"], (b"authorization", given)]}
+
+
+def _subprotocol(scope: Scope) -> str | None:
+    """Browsers end a connection that does not accept one of the subprotocols they offered."""
+    return "bearer" if "bearer" in (scope.get("subprotocols") or []) else None

@@ -1,0 +1,291 @@
+"""Open Inference Protocol v2, by Triton's own client and by hand: every form of tensor in and out."""
+
+import asyncio
+import gzip
+import itertools
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+import tritonclient.http as triton
+
+from serving.app import App
+from serving.http import Limits
+from serving.plane import Plane
+from tests.serving.kit import Service
+
+INFER = "/v2/models/sp500-1d/infer"
+SHAPE = [1, 4, 89]
+NAMES = ("probability", "base_probabilities", "confidence")
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("service"), bundle=bundle)
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def client(live: Service) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(live.address) as client:
+        yield client
+
+
+@pytest.fixture
+def app(new_plane: Callable[[Path], Plane], bundle: Path) -> App:
+    return App(new_plane(bundle), limits=Limits(body_bytes=100_000))
+
+
+def _post(app: App, body: bytes, **headers: str) -> httpx.Response:
+    async def call() -> httpx.Response:
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await client.post(INFER, content=body, headers=named)
+
+    return asyncio.run(call())
+
+
+def _windows(count: int = 3) -> np.ndarray:
+    windows = np.random.default_rng(count).normal(size=(count, 4, 89)).astype(np.float32)
+    windows[0, 0, :5] = np.nan
+    return windows
+
+
+def _expected(app: App, windows: np.ndarray) -> dict[str, np.ndarray]:
+    outputs = app.plane.slots[0].require().model.score(windows)
+    return {name: getattr(outputs, name) for name in NAMES}
+
+
+def _given(windows: np.ndarray, binary: bool) -> triton.InferInput:
+    given = triton.InferInput("features", list(windows.shape), "FP32")
+    given.set_data_from_numpy(windows, binary_data=binary)
+    return given
+
+
+MODES = list(itertools.product([True, False], [True, False, None], [None, "gzip", "deflate"]))
+
+
+@pytest.mark.parametrize(("binary_in", "binary_out", "packed"), MODES)
+def test_triton_client_in_every_mode(
+    client: triton.InferenceServerClient,
+    app: App,
+    binary_in: bool,
+    binary_out: bool | None,
+    packed: str | None,
+) -> None:
+    windows = _windows(60)
+    windows[np.isnan(windows)] = 0.5
+    wanted = None if binary_out is None else [triton.InferRequestedOutput(n, binary_out) for n in NAMES]
+    result = client.infer(
+        "sp500-1d",
+        [_given(windows, binary_in)],
+        outputs=wanted,
+        request_id="7",
+        request_compression_algorithm=packed,
+        response_compression_algorithm=packed,
+    )
+    for name, values in _expected(app, windows).items():
+        np.testing.assert_array_equal(result.as_numpy(name), values)
+    described = result.get_response()
+    assert (described["id"], described["model_version"]) == ("7", "1")
+    assert all(("data" in output) is (binary_out is False) for output in described["outputs"])
+
+
+def test_triton_client_mixes_outputs_and_infers_in_the_background(
+    client: triton.InferenceServerClient, app: App
+) -> None:
+    windows = _windows()
+    wanted = [
+        triton.InferRequestedOutput("confidence", True),
+        triton.InferRequestedOutput("probability", False),
+    ]
+    result = client.async_infer("sp500-1d", [_given(windows, True)], outputs=wanted).get_result()
+    assert [output["name"] for output in result.get_response()["outputs"]] == ["confidence", "probability"]
+    for name in ("confidence", "probability"):
+        np.testing.assert_array_equal(result.as_numpy(name), _expected(app, windows)[name])
+
+
+def test_triton_client_asks_about_the_server_and_its_models(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("sp500-1d", "1")
+    assert not client.is_model_ready("other")
+    assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+    assert client.get_model_metadata("sp500-1d")["inputs"][0]["shape"] == [-1, 4, 89]
+    assert client.get_model_repository_index()[0]["name"] == "sp500-1d"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.get_model_config("sp500-1d"),
+        lambda c: c.get_inference_statistics("sp500-1d"),
+        lambda c: c.load_model("sp500-1d"),
+        lambda c: c.unload_model("sp500-1d"),
+        lambda c: c.get_trace_settings(),
+        lambda c: c.get_system_shared_memory_status(),
+        lambda c: c.infer("other", [_given(_windows(), True)]),
+        lambda c: c.infer("sp500-1d", [_given(_windows()[:, :3], True)]),
+    ],
+)
+def test_what_is_not_served_is_said_in_words_that_triton_understands(
+    client: triton.InferenceServerClient, call: Callable[[triton.InferenceServerClient], Any]
+) -> None:
+    with pytest.raises(triton.InferenceServerException) as caught:
+        call(client)
+    assert caught.value.status() in ("400", "404")
+    assert caught.value.message()
+
+
+def _header(windows: np.ndarray, **changes: Any) -> dict[str, Any]:
+    tensor = {"name": "features", "shape": list(windows.shape), "datatype": "FP32"}
+    return {"inputs": [{**tensor, "parameters": {"binary_data_size": windows.nbytes}, **changes}]}
+
+
+def _binary(
+    head: Any, tail: bytes, app: App, size: int | str | None = None, **headers: str
+) -> httpx.Response:
+    encoded = head if isinstance(head, bytes) else msgspec.json.encode(head)
+    length = str(len(encoded) if size is None else size)
+    return _post(app, encoded + tail, inference_header_content_length=length, **headers)
+
+
+def test_binary_in_json_out_with_missing_features(app: App) -> None:
+    windows = _windows()
+    answer = _binary(_header(windows), windows.tobytes(), app)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    found = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+    for name, values in _expected(app, windows).items():
+        assert found[name] == values.ravel().tolist()
+
+
+@pytest.mark.parametrize("output", [True, False])
+def test_the_output_decides_before_the_request(app: App, output: bool) -> None:
+    windows = _windows()
+    wanted = [{"name": "probability", "parameters": {"binary_data": output}}, {"name": "confidence"}]
+    head = {**_header(windows), "outputs": wanted, "parameters": {"binary_data_output": not output}}
+    answer = _binary(head, windows.tobytes(), app)
+    size = int(answer.headers["inference-header-content-length"])
+    described = msgspec.json.decode(answer.content[:size])["outputs"]
+    assert ["data" in one for one in described] == [not output, output]
+    binary = described[0 if output else 1]
+    assert len(answer.content) - size == binary["parameters"]["binary_data_size"] == 24
+    expected = _expected(app, windows)[binary["name"]]
+    np.testing.assert_array_equal(np.frombuffer(answer.content[size:], "<f8"), expected)
+
+
+W = np.zeros((1, 4, 89), np.float32)
+BAD = {
+    "short tail": (_header(W), W.tobytes()[:-1], None),
+    "long tail": (_header(W), W.tobytes() + b"x", None),
+    "no tail": (_header(W), b"", None),
+    "size of another shape": (_header(W, shape=[2, 4, 89]), W.tobytes(), None),
+    "negative size": (_header(W, parameters={"binary_data_size": -1}), W.tobytes(), None),
+    "bool size": (_header(W, parameters={"binary_data_size": True}), W.tobytes(), None),
+    "no size": (_header(W, parameters={}), W.tobytes(), None),
+    "data and size": (_header(W, data=[0.0] * 356), W.tobytes(), None),
+    "infinite": (_header(W), np.full_like(W, np.inf).tobytes(), None),
+    "shared memory": (_header(W, parameters={"shared_memory_region": "r"}), b"", None),
+    "header longer than the body": (_header(W), W.tobytes(), 10_000_000),
+    "header of zero": (_header(W), W.tobytes(), 0),
+    "header below zero": (_header(W), W.tobytes(), "-5"),
+    "header is text": (_header(W), W.tobytes(), "five"),
+    "header cuts the JSON": (_header(W), W.tobytes(), 20),
+    "huge shape": (_header(W, shape=[1, 1 << 23, 1 << 23]), W.tobytes(), None),
+    "twice the same output": ({**_header(W), "outputs": [{"name": "confidence"}] * 2}, W.tobytes(), None),
+    "binary_data is text": (
+        {**_header(W), "outputs": [{"name": "confidence", "parameters": {"binary_data": "yes"}}]},
+        W.tobytes(),
+        None,
+    ),
+    "classification": (
+        {**_header(W), "outputs": [{"name": "confidence", "parameters": {"classification": 2}}]},
+        W.tobytes(),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("head", "tail", "size"), BAD.values(), ids=BAD)
+def test_a_bad_binary_request_is_refused_with_a_reason(
+    app: App, head: Any, tail: bytes, size: int | str | None
+) -> None:
+    answer = _binary(head, tail, app, size)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]
+
+
+def test_binary_without_its_header_names_it(app: App) -> None:
+    answer = _post(app, msgspec.json.encode(_header(W)))
+    assert answer.status_code == 400
+    assert "Inference-Header-Content-Length" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_json_data_flat_or_nested_give_the_same(app: App, depth: int) -> None:
+    windows = _windows(2)
+    shape = [(-1,), (2, -1), (2, 4, 89)][depth - 1]
+    data = msgspec.json.encode(np.where(np.isnan(windows), 0.25, windows).reshape(shape).tolist())
+    head = b'{"inputs":[{"name":"features","shape":[2,4,89],"datatype":"FP32","data":'
+    answer = _post(app, head + data + b"}]}")
+    expected = _expected(app, np.where(np.isnan(windows), np.float32(0.25), windows))
+    assert answer.json()["outputs"][0]["data"] == expected["probability"].tolist()
+
+
+PACKED = msgspec.json.encode(_header(W, parameters={}, data=[0.0] * 356))
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(PACKED), "gzip", 200),
+        (zlib.compress(PACKED), "deflate", 200),
+        (gzip.compress(PACKED[:100]) + gzip.compress(PACKED[100:]), "gzip", 200),
+        (PACKED, "identity", 200),
+        (PACKED, "gzip", 400),
+        (gzip.compress(PACKED)[:-9], "gzip", 400),
+        (gzip.compress(PACKED) + b"rest", "gzip", 400),
+        (gzip.compress(b"") * 1000, "gzip", 400),
+        (zlib.compress(b" " * 5_000_000), "deflate", 413),
+        (gzip.compress(b" " * 100_001), "gzip", 413),
+        (PACKED, "br", 415),
+        (PACKED, "gzip, gzip", 415),
+    ],
+)
+def test_compressed_bodies(app: App, body: bytes, encoding: str, status: int) -> None:
+    answer = _post(app, body, content_encoding=encoding)
+    assert answer.status_code == status, answer.text
+    assert status == 200 or answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "chosen"),
+    [
+        ("gzip", "gzip"),
+        ("deflate", "deflate"),
+        ("gzip, deflate, br", "gzip"),
+        ("gzip;q=0.1, deflate;q=0.9", "deflate"),
+        ("*", "gzip"),
+        ("br", None),
+        ("gzip;q=0, deflate;q=x", None),
+        ("identity", None),
+    ],
+)
+def test_large_answers_are_packed_as_the_client_likes(app: App, accepted: str, chosen: str | None) -> None:
+    windows = _windows(60)
+    answer = _binary(_header(windows), windows.tobytes(), app, accept_encoding=accepted)
+    assert answer.headers.get("content-encoding") == chosen
+    assert answer.json()["outputs"][0]["data"] == _expected(app, windows)["probability"].tolist()
+
+
+def test_small_answers_are_left_as_they_are(app: App) -> None:
+    answer = _binary(_header(W), W.tobytes(), app, accept_encoding="gzip")
+    assert "content-encoding" not in answer.headers
