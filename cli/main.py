@@ -1,6 +1,7 @@
 """The `bellwether` command. Every verb imports what it needs when it runs, so `--help` stays fast."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -144,12 +145,34 @@ def rollback(model: Model = None, json: Json = False) -> None:
 @app.command()
 def features(
     search: Annotated[str | None, typer.Argument(help="Only names or formulas that contain this.")] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Formula, warm-up, operators; writes a page with a plot."),
+    ] = None,
+    compute: Annotated[
+        Path | None, typer.Option(metavar="FILE.parquet", help="Write the features of the bars to this file.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look for leaks and unusable values; exit 1 names the offender.")
+    ] = False,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Compute or check only this feature; repeatable.")
+    ] = None,
+    bars: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV or parquet of bars instead of the configured source."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Where --explain writes; default var/features/.")
+    ] = None,
+    set_: Set = None,
     json: Json = False,
 ) -> None:
-    """List the feature catalogue: name, formula, group, range, warm-up."""
+    """List the features, your own included; explain one, compute them, or look for leaks."""
     from cli import features as verb
 
-    verb.features(search, as_json=json)
+    request = verb.Request(search, explain, compute, check, name or [], bars, page, set_ or [])
+    verb.features(request, as_json=json)
 
 
 @app.command()

@@ -1,13 +1,15 @@
-"""docs/reference.md, made from the code: `python -m cli.reference` writes it, a test compares it."""
+"""docs/reference.md and docs/features.md: `python -m cli.reference` writes them, a test compares them."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from cli import feature_reference
 from cli.main import app
+from cli.markdown import table
 from core.files import write_text
 from core.settings import Settings
 from models.families import FAMILIES
@@ -17,6 +19,7 @@ from serving.protocols.openapi import document
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference.md"
+FEATURES_PAGE = ROOT / "docs" / "features.md"
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?: (?P<value>[^#]*?))?(?: *# (?P<comment>.*))?$")
 
 
@@ -26,26 +29,21 @@ def render() -> str:
         "# Reference",
         "Made from the code by `python -m cli.reference`; a test keeps it true.",
         "## Commands",
-        _table(("command", "what it does"), _commands()),
+        table(("command", "what it does"), _commands()),
         "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by a gate. Every command but "
         "`serve` and `up` takes `--json`.",
         "## Parameters (`params.yaml`)",
-        _table(("parameter", "default", "meaning"), _parameters((ROOT / PARAMS_FILE).read_text())),
+        table(("parameter", "default", "meaning"), _parameters((ROOT / PARAMS_FILE).read_text())),
         "## Parameters of the model families (`train.<family>`)",
-        _table(("parameter", "default", "meaning"), _family_parameters()),
+        table(("parameter", "default", "meaning"), _family_parameters()),
         "## Environment",
-        _table(("variable", "default", "meaning"), _settings()),
+        table(("variable", "default", "meaning"), _settings()),
         "## HTTP",
-        _table(("request", "what it does"), _routes()),
+        table(("request", "what it does"), _routes()),
         "## Metrics (`/metrics`)",
-        _table(("metric", "meaning"), _metrics()),
+        table(("metric", "meaning"), _metrics()),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _commands() -> Iterator[tuple[str, str]]:
@@ -96,3 +94,4 @@ def _metrics() -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     write_text(PAGE, render())
+    write_text(FEATURES_PAGE, feature_reference.render())

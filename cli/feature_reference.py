@@ -1,0 +1,144 @@
+"""docs/features.md, made from the catalogue, the operators and the grammar."""
+
+from collections.abc import Iterator
+
+from cli.markdown import table
+from core.errors import ConfigurationError
+from features.catalogue import CATALOGUE, warmup
+from features.describe import describe, signature
+from features.expression import COLUMNS, INFIX
+from features.operators import MODULES, OPERATORS, Operator
+from features.operators.spec import MAX_WINDOW
+from features.parser import MAX_DEPTH, MAX_LENGTH, parse
+from features.probes import PROBES
+from features.vocabulary import FUNCTIONS, NAMES
+
+EXAMPLES = {
+    "open / lag(close, 1) - 1": "the gap from yesterday's close to today's open",
+    "close / ema(close, 20) - 1": "distance from a moving average, as a fraction",
+    "zscore(log(volume + 1), 60)": "how unusual today's volume is",
+    "ratio(close - lowest(low, 20), highest(high, 20) - lowest(low, 20), 0.5)": (
+        "place in the range of 20 bars, the middle where there is no range"
+    ),
+    "where(close > mean(close, 200), rsi(close, 2), 50)": "an oscillator that counts in an uptrend only",
+    "mean(returns > 0, 10) - mean(returns > 0, 5 * 12)": (
+        "share of rising bars, lately against before; numbers may be computed"
+    ),
+    "corr(returns, lag(returns, 1), 40) * (std(returns, 5) < std(returns, 40))": (
+        "a comparison is 1 or 0, so it may weigh"
+    ),
+    "-(high - low) ** 2 / square(atr(14))": "`** 2` is the only power; it binds before the sign",
+    "cycle_sin(hour_of_day(time), 24)": "where in the day the bar closes",
+}
+FAULTS = ("close / lag(close, -1)", "mean(close, 5) + rsi(clos, 14)", "close.shift(1)")
+_TITLES = {
+    "elementwise": "One bar at a time",
+    "clock": "The clock",
+    "window": "The last bars, this one included",
+    "moments": "Moments, correlation, trend",
+    "recursive": "All history, with fading weight",
+}
+
+
+def render() -> str:
+    """The whole page."""
+    parts = [
+        "# Features",
+        "Made from the code by `python -m cli.reference`; a test keeps it true, and runs the examples.",
+        f"A feature is a named expression over bars. {len(CATALOGUE)} come with the package, warm after "
+        f"{warmup()} bars; your own stand in `params.yaml`. All of them run in one compiled engine, on a "
+        "whole history and bar by bar alike, and no operator can read a later bar.",
+        "## Your own",
+        _own(),
+        "## The language",
+        _language(),
+        table(
+            ("expression", "warm-up", "what it is"),
+            ((f"`{text}`", str(parse(text).warmup), meaning) for text, meaning in EXAMPLES.items()),
+        ),
+        "A fault has a caret under it, and all faults of all features are reported together:",
+        "\n\n".join(f"```\n{fault(text)}\n```" for text in FAULTS),
+        "## Operators",
+        "Warm-up is in bars, for a window of 20; inputs add theirs. A window with a missing value in it "
+        f"gives a missing value. Windows and lags are whole numbers up to {MAX_WINDOW}.",
+        *_operators(),
+        "### Shorthands",
+        "The parser writes them out, so a definition in a bundle means the same for ever.",
+        table(("shorthand", "stands for"), _shorthands()),
+        "## Catalogue",
+        "Leave some out with `features.exclude: [name, …]`. After its warm-up a feature is missing only "
+        "where it has no meaning: a correlation, skewness, kurtosis or R² of a window without variation.",
+        *_catalogue(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def fault(text: str) -> str:
+    """What the parser says of a wrong expression."""
+    try:
+        parse(text)
+    except ConfigurationError as error:
+        return str(error)
+    raise AssertionError(f"{text!r} is no fault")
+
+
+def _own() -> str:
+    probes = "\n".join(f"- **{name}**: {meaning}" for name, meaning in PROBES.items())
+    return (
+        "```yaml\nfeatures:\n  catalog: core\n  user:\n    my_gap: open / lag(close, 1) - 1\n"
+        "    calm: std(returns, 5) / std(returns, 60)\n  exclude: [rsi_7]\n```\n\n"
+        "For one run: `bellwether run --set 'features.user={my_gap: \"open / lag(close, 1) - 1\"}'`. "
+        "A name is a letter, then letters, digits and `_`; it may not be a feature of the catalogue, a "
+        "column, or stand for a formula that is there already. Own features follow the catalogue, by name. "
+        "They become columns of the matrix, inputs of the model, and part of the bundle, from which the "
+        "service computes them live.\n\n"
+        "`bellwether features --explain NAME` shows one with a plot, `--compute FILE.parquet` writes them "
+        "for the configured bars or those of `--bars FILE`, and `--check` runs the probes over your "
+        f"expressions and bars, names the offender and exits 1:\n\n{probes}"
+    )
+
+
+def _language() -> str:
+    signs = ", ".join(f"`{sign}`" for _, sign in INFIX.values())
+    columns = ", ".join(f"`{name}`" for name in COLUMNS)
+    return (
+        "Python's own grammar cut down to a white list; nothing is evaluated. There are numbers, the columns "
+        f"{columns} (the close of the bar in epoch seconds, UTC), {signs}, `<`, `<=`, a leading `-`, `** 2`, "
+        "and calls of the operators and shorthands below, arguments in order. Windows and other parameters "
+        "are numbers, not series. Division by 0 is a missing value; `ratio(a, b, otherwise)` states one "
+        "instead. Spelling does not matter: `close+1.0` and `close + 1` are one formula. At most "
+        f"{MAX_LENGTH} characters, nested {MAX_DEPTH} deep."
+    )
+
+
+def _operators() -> Iterator[str]:
+    for module in MODULES:
+        members = [each for each in OPERATORS.values() if each.module == module.__name__]
+        yield f"### {_TITLES[module.__name__.rsplit('.', 1)[1]]}"
+        yield table(("operator", "warm-up", "meaning"), map(_operator, members))
+
+
+def _operator(operator: Operator) -> tuple[str, str, str]:
+    bars = operator.warmup(*(20.0 for _ in operator.params)) if operator.state else 0
+    return f"`{signature(operator)}`", str(bars), operator.meaning
+
+
+def _shorthands() -> Iterator[tuple[str, str]]:
+    for name, text in NAMES.items():
+        yield f"`{name}`", f"`{text}`"
+    for name, (arguments, text) in FUNCTIONS.items():
+        yield f"`{name}({', '.join(arguments)})`", f"`{text}`"
+
+
+def _catalogue() -> Iterator[str]:
+    known = describe({}, ())
+    for group in dict.fromkeys(feature.group for feature in known):
+        yield f"### {group.capitalize()}"
+        yield table(
+            ("feature", "formula", "range", "warm-up", "source"),
+            (
+                (f"`{f.name}`", f"`{f.expression}`", f.range, str(f.warmup), f.source)
+                for f in known
+                if f.group == group
+            ),
+        )

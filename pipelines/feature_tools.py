@@ -1,0 +1,183 @@
+"""What `bellwether features` does besides listing: explain one, compute some, look for leaks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.errors import ArtifactError, UsageError
+from core.files import sha256_file, write_text
+from core.settings import Settings
+from data.sources import SourceRequest, open_source
+from features import build
+from features.describe import Described, describe, signature
+from features.operators import OPERATORS
+from features.probes import PROBES, Finding, probe
+from features.selection import require_history, select
+from pipelines import stored
+from pipelines.params import PARAMS_FILE, Params, check, read_tree, with_overrides
+from pipelines.tables import write_table
+
+# a probe of more says nothing new, and costs memory
+PROBED = 100_000
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars that may be believed, and where they are from."""
+
+    frame: pd.DataFrame
+    description: str
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The features that a checkout's parameters choose, under `overrides`; all faults come at once."""
+
+    settings: Settings
+    params: Params
+    definitions: dict[str, str]
+
+    @classmethod
+    def open(cls, settings: Settings, overrides: Mapping[str, Any] | None = None) -> "Tools":
+        """Read params.yaml; ConfigurationError lists what is wrong with it or with the features it names."""
+        params = check(with_overrides(read_tree(settings.home / PARAMS_FILE), overrides or {}))
+        return cls(settings, params, select(params.features.user, params.features.exclude))
+
+    def described(self) -> list[Described]:
+        """Catalogue and own features with all that is known of them."""
+        return describe(self.params.features.user, self.params.features.exclude)
+
+    def chosen(self, names: Sequence[str]) -> dict[str, str]:
+        """The definitions of `names`, all for none; UsageError names those that are not chosen."""
+        unknown = [name for name in names if name not in self.definitions]
+        if unknown:
+            raise UsageError(
+                f"{', '.join(unknown)}: no such feature is chosen; `bellwether features` lists them, "
+                "--set features.user.NAME=EXPRESSION adds one"
+            )
+        return {name: self.definitions[name] for name in names} if names else self.definitions
+
+    def bars(self, file: Path | None) -> Bars:
+        """Bars of a CSV or parquet file, else of the configured source, as the data gate lets them pass."""
+        from data.quality import enforce, validate
+
+        data, limits = self.params.data, self.params.validate_
+        if file is not None:
+            given = {"source": "csv", "path": str(file), "symbol": file.stem, "timeframe": "auto"}
+            data = data.model_copy(update=given | {"calendar": "auto", "start": None, "until": None})
+        raw = open_source(data.source).fetch(
+            SourceRequest(
+                symbol=data.symbol,
+                path=self.settings.home / data.path if data.path else None,
+                timeframe=data.timeframe,
+                calendar=data.calendar,
+                start=data.start,
+                until=data.until,
+            )
+        )
+        report = validate(
+            raw.bars,
+            timeframe=raw.timeframe,
+            calendar=raw.calendar,
+            min_rows=1,
+            max_jump=limits.max_jump,
+            stale_bars=limits.stale_bars,
+            repair=data.repair,
+        )
+        enforce(report, limits.max_quarantined)
+        return Bars(report.clean, f"{raw.symbol} {raw.timeframe} from {raw.description}")
+
+    def stored_bars(self) -> Bars:
+        """The bars of the checkout's last run, or those of the source before there was one."""
+        try:
+            held = stored.bars(self.settings.home)
+        except ArtifactError:
+            return self.bars(None)
+        return Bars(held.bars, f"{held.facts['symbol']} {held.facts['timeframe']}, as last validated")
+
+
+def compute(tools: Tools, names: Sequence[str], bars: Bars, target: Path) -> dict[str, Any]:
+    """Write features to a parquet file with page checksums, whole or not at all; what was written.
+
+    The table has the bar's close (UTC) as its index and a float64 column per feature, NaN before warm-up.
+    DataError names features whose warm-up is longer than the bars.
+    """
+    if target.suffix != ".parquet":
+        raise UsageError(f"{target} does not end in .parquet, the only format that is written")
+    definitions = tools.chosen(names)
+    require_history(definitions, len(bars.frame))
+    matrix = build(bars.frame, definitions)
+    write_table(target, matrix)
+    return {
+        "file": str(target),
+        "sha256": sha256_file(target),
+        "bars": bars.description,
+        "rows": len(matrix),
+        "first": iso(matrix.index[0]),
+        "last": iso(matrix.index[-1]),
+        "features": list(matrix.columns),
+    }
+
+
+def look_for_leaks(tools: Tools, names: Sequence[str], bars: Bars) -> dict[str, Any]:
+    """Run every probe; `findings` is empty when nothing is held against any feature."""
+    definitions = tools.chosen(names)
+    frame = bars.frame.iloc[-PROBED:]
+    found: list[Finding] = probe(frame, definitions)
+    return {
+        "bars": bars.description,
+        "rows": len(frame),
+        "first": iso(frame.index[0]),
+        "last": iso(frame.index[-1]),
+        "features": list(definitions),
+        "probes": PROBES,
+        "findings": [{"feature": f.feature, "probe": f.probe, "detail": f.detail} for f in found],
+    }
+
+
+def explain(tools: Tools, name: str, bars: Bars, page: Path) -> dict[str, Any]:
+    """Everything about one feature, what it was on these bars, and an offline page with its plot."""
+    from pipelines.feature_page import render
+
+    known = {feature.name: feature for feature in tools.described()}
+    if name not in known:
+        tools.chosen([name])
+    feature = known[name]
+    values = build(bars.frame, {name: feature.expanded})[name]
+    facts = {
+        "name": name,
+        "formula": feature.expression,
+        "expanded": feature.expanded,
+        "group": feature.group,
+        "range": feature.range,
+        "source": feature.source,
+        "warmup": feature.warmup,
+        "excluded": feature.excluded,
+        "operators": {signature(OPERATORS[each]): OPERATORS[each].meaning for each in feature.operators},
+        "bars": bars.description,
+        "statistics": statistics(values, feature.warmup),
+    }
+    write_text(page, render(facts, values, bars.frame["close"]))
+    return {**facts, "page": str(page)}
+
+
+def statistics(values: pd.Series, warmup: int) -> dict[str, float | int | None]:
+    """Rows, missing values after warm-up, and what the others are: quantiles, mean, deviation, the last."""
+    settled = values.iloc[warmup:]
+    defined = settled.dropna()
+    counts: dict[str, float | int | None] = {"rows": len(values), "missing": len(settled) - len(defined)}
+    if defined.empty:
+        return counts
+    shares = {"lowest": 0.0, "1 %": 0.01, "median": 0.5, "99 %": 0.99, "highest": 1.0}
+    counts |= {name: float(defined.quantile(share)) for name, share in shares.items()}
+    counts |= {"mean": float(defined.mean()), "deviation": float(defined.std(ddof=0))}
+    return counts | {"last": float(values.iloc[-1]) if values.iloc[-1] == values.iloc[-1] else None}
+
+
+def iso(moment: datetime) -> str:
+    """A bar's time as text."""
+    return moment.isoformat()
