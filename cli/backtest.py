@@ -1,6 +1,7 @@
 """`bellwether backtest`: the out-of-sample record of the last run."""
 
 from cli.output import console, emit_json, number, table
+from core.errors import ArtifactError
 from core.settings import load_settings
 
 _COLUMNS = ("sharpe", "cagr", "volatility", "max_drawdown", "trades", "exposure", "costs")
@@ -12,7 +13,10 @@ def backtest(*, as_json: bool) -> None:
     from core.files import read_json
     from pipelines.workspace import STORE
 
-    evidence = read_json(settings.home / STORE / "evaluate" / "evidence.json")
+    path = settings.home / STORE / "evaluate" / "evidence.json"
+    if not path.exists():
+        raise ArtifactError(f"nothing was evaluated in {settings.home} yet: run `bellwether run` first")
+    evidence = read_json(path)
     figures = {**evidence["backtests"], "buy and hold": evidence["benchmark"]}
     if as_json:
         emit_json(figures)

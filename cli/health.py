@@ -24,7 +24,8 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _show(check: Check) -> None:
+    width = 20
     mark = "[green]✓[/green]" if check.ok else "[red]✗[/red]" if check.required else "[yellow]![/yellow]"
-    console.print(f"{mark} {check.name:<18}{escape(check.detail)}")
+    console.print(f"{mark} {check.name:<{width}}{escape(check.detail)}")
     if check.remedy:
-        console.print(f"  {'':<18}→ {escape(check.remedy)}")
+        console.print(f"  {'':<{width}}→ {escape(check.remedy)}")

@@ -13,10 +13,10 @@ def models(model: str | None, *, as_json: bool) -> None:
     """Versions with their evidence, newest first."""
     disable_telemetry()
     settings = load_settings()
-    from pipelines.promotion import open_registry
+    from pipelines.promotion import open_registry, resolve_model
 
     registry = open_registry(settings)
-    names = [model] if model else registry.models()
+    names = [resolve_model(registry, model)] if model else registry.models()
     rows = [_row(registry, version) for name in names for version in registry.versions(name)]
     if as_json:
         emit_json(rows)

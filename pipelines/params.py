@@ -61,6 +61,8 @@ class Data(Block):
             raise ValueError(f"start {self.start} must be before until {self.until}")
         if self.source == "csv" and not self.path:
             raise ValueError("source csv needs path: a CSV or parquet file")
+        if self.path and self.source == "arch_sp500":
+            raise ValueError(f"path {self.path} is not read from source arch_sp500: set data.source=csv")
         return self
 
 
@@ -254,12 +256,15 @@ def check_names(params: Params) -> None:
     faults = []
     if data.source not in source_names():
         faults.append(f"data.source {data.source!r} is unknown: use one of {', '.join(source_names())}")
-    for name in train.families:
-        if name not in FAMILIES:
-            faults.append(f"train.families: {name!r} is unknown: use one of {', '.join(FAMILIES)}")
-        elif given := train.family_params(name):
+    faults += [
+        f"train.families: {name!r} is unknown: use one of {', '.join(FAMILIES)}"
+        for name in train.families
+        if name not in FAMILIES
+    ]
+    for name, family in FAMILIES.items():
+        if given := train.family_params(name):
             try:
-                FAMILIES[name].read_params(given)
+                family.read_params(given)
             except ConfigurationError as error:
                 faults += error.faults
     try:
@@ -307,11 +312,15 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
         try:
             parsed = yaml.safe_load(value)
             overrides[name.strip()] = parsed.isoformat() if isinstance(parsed, date) else parsed
-        except yaml.YAMLError:
-            faults.append(f"--set {text}: {value!r} is not a YAML value; quote it")
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that no calendar has
+            faults.append(f"--set {text}: {value!r} is not a YAML value ({_first_line(error)}); quote it")
     if faults:
         raise ConfigurationError(faults)
     return overrides
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def with_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -152,7 +152,10 @@ def against_champion(champion: "Version", challenger: "Version", rules: Promotio
     if new.as_of < old.as_of:
         return _refused(f"it knows bars up to {new.as_of}, the champion up to {old.as_of}")
     if old.label != new.label:
-        return _refused(f"labels differ ({old.label} and {new.label}), so their losses cannot be compared")
+        return _refused(
+            f"labels differ (the champion's {_spelt(old.label)}; this version's {_spelt(new.label)}), "
+            "so their losses cannot be compared"
+        )
     theirs = _judged(challenger)
     ours = _champion_probabilities(champion, old, challenger, new)
     rows = theirs.index.intersection(ours.dropna().index)
@@ -165,6 +168,10 @@ def against_champion(champion: "Version", challenger: "Version", rules: Promotio
         worse_p=rules.worse_p,
         horizon=int(new.label["horizon"]),
     )
+
+
+def _spelt(label: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(label.items()))
 
 
 def _refused(reason: str) -> Check:

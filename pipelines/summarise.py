@@ -108,7 +108,7 @@ def _next_steps(registered: Registered) -> list[str]:
     entry = registered.registration
     steps = []
     if registered.alias == "challenger":
-        steps.append(f"bellwether promote {entry.version}   make it the champion, if the gate agrees")
+        steps.append(f"{f'bellwether promote {entry.version}':<23}ask the gate again; --force overrules it")
     steps += [
         "bellwether up          Prefect, MLflow and the inference service together",
         "bellwether serve       the inference service alone",

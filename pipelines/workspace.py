@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from core.errors import ConfigurationError, DataError, StageFailed
-from core.files import exclusive_lock, sha256_file, write_text
+from core.files import exclusive_lock, sha256_file, write_bytes, write_text
 from core.settings import Settings, child_environment
 from pipelines.dvc_lock import release_dead
 from pipelines.params import PARAMS_FILE, check, check_names, read_tree, with_overrides, write_tree
@@ -112,9 +112,14 @@ class Workspace:
         path = self._fault_path()
         if path.exists():
             fault = json.loads(path.read_text())
-            return StageFailed(fault["message"], fault["exit_code"])
+            return StageFailed(self._users_words(fault["message"]), fault["exit_code"])
         tail = "\n".join([line for line in lines if line.strip()][-12:])
         return StageFailed(f"stage {stage} ended with exit code {code}; its last lines:\n{tail}")
+
+    def _users_words(self, message: str) -> str:
+        """The message with the user's own file in place of the copy that the stage read."""
+        copy = self.root / INBOX / self.source.name if self.source else None
+        return message.replace(str(copy), str(self.source)) if copy else message
 
     def _query(self, *arguments: str) -> str:
         code, lines = self._dvc(*arguments)
@@ -189,7 +194,11 @@ def _prepare(home: Path, root: Path) -> None:
         shutil.rmtree(root, ignore_errors=True)
         _git(home, "worktree", "prune")
         _git(home, "worktree", "add", "--force", "--detach", str(root), commit)
+    lock = root / "dvc.lock"
+    kept = lock.read_bytes() if lock.exists() and _git(root, "rev-parse", "HEAD") == commit else None
     _git(root, "checkout", "--force", "--detach", commit)
+    if kept is not None:  # what the outputs there were made from: the same run again has nothing to do
+        write_bytes(lock, kept)
     _share_kernels(home, root)
     config = f"[cache]\n    dir = {home / '.dvc' / 'cache'}\n[core]\n    remote = local\n"
     remote = f"['remote \"local\"']\n    url = {home / 'var' / 'dvc-remote'}\n"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from core.errors import ConfigurationError
-from pipelines.params import check, known_names, load, parse_overrides, read_tree, with_overrides
+from pipelines.params import check, check_names, known_names, load, parse_overrides, read_tree, with_overrides
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +55,7 @@ def test_all_faults_are_reported_together(tree: dict[str, Any]) -> None:
     [
         ({"data.start": "2010-01-01", "data.until": "2009-01-01"}, "must be before until"),
         ({"data.source": "csv"}, "needs path"),
+        ({"data.path": "bars.csv"}, "set data.source=csv"),
         ({"backtest.buy": 0.7}, "sell < buy < strong_buy"),
         ({"train.families": ["logistic", "lightgbm"]}, "must hold base_rate"),
         ({"data.symbol": "../etc"}, "data.symbol"),
@@ -78,8 +79,15 @@ def test_overrides_are_yaml_values() -> None:
 
 def test_malformed_overrides_are_listed_together() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        parse_overrides(["nothing", "flat=1", "a.b=[1"])
-    assert len(caught.value.faults) == 3
+        parse_overrides(["nothing", "flat=1", "a.b=[1", "a.c=2007-13-29"])
+    assert len(caught.value.faults) == 4
+    assert "month must be in 1..12" in caught.value.faults[-1]
+
+
+def test_parameters_of_a_family_that_is_not_trained_are_checked_too(tree: dict[str, Any]) -> None:
+    fewer = {"train.families": ["base_rate", "logistic"], "train.lightgbm": {"num_leafs": 3}}
+    with pytest.raises(ConfigurationError, match="num_leafs"):
+        check_names(check(with_overrides(tree, fewer)))
 
 
 def test_overriding_leaves_the_tree_as_it_was(tree: dict[str, Any]) -> None:
