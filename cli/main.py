@@ -55,11 +55,14 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port; default 8080; 0 takes a free one.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Start without a champion and wait for one.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin at the bundle's feature state and keep none.")
+    ] = False,
 ) -> None:
     """Serve the champion over HTTP until interrupted."""
     from cli import serve as verb
 
-    verb.serve(model, bundle, host, port, wait=wait)
+    verb.serve(model, bundle, host, port, wait=wait, fresh=fresh)
 
 
 @app.command()

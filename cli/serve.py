@@ -6,7 +6,9 @@ from core import log
 from core.settings import disable_telemetry, load_settings
 
 
-def serve(model: str | None, bundle: str | None, host: str | None, port: int | None, *, wait: bool) -> None:
+def serve(
+    model: str | None, bundle: str | None, host: str | None, port: int | None, *, wait: bool, fresh: bool
+) -> None:
     """Serve until interrupted; the address is printed once requests are answered."""
     disable_telemetry()
     settings = load_settings()
@@ -20,6 +22,7 @@ def serve(model: str | None, bundle: str | None, host: str | None, port: int | N
         host=host,
         port=port,
         wait_for_model=wait,
+        fresh=fresh,
         on_ready=_tell,
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from core.errors import ArtifactError
 from core.files import sha256_bytes, sha256_file, write_text
+from core.market_hours import MarketHours
 from core.signal import Thresholds
 
 SCHEMA_VERSION = 1
@@ -38,7 +39,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a bundle is. Equal inputs give an equal manifest.
 
     `files` maps file name → SHA-256; `as_of` is the last bar close used, ISO UTC; `warmup` and `window`
-    are bars; `parity` maps model name → largest absolute difference between ONNX and the training library.
+    are bars; `parity` maps model name → largest absolute difference between ONNX and the training library;
+    `hours` are the market's, None in bundles that were exported without.
     """
 
     schema_version: int
@@ -59,6 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     params_hash: str
     tradable: bool
     reasons: list[str]
+    hours: MarketHours | None = None
 
     @property
     def definitions(self) -> dict[str, str]:

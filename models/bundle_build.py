@@ -32,6 +32,7 @@ from core.bundle import (
 )
 from core.errors import ArtifactError
 from core.files import replace_directory, sha256_file, write_bytes, write_text
+from core.market_hours import MarketHours
 from core.signal import Thresholds
 from models.dataset import Features, Floats, Rows
 from models.onnx_run import Runner
@@ -59,6 +60,7 @@ class BundleFacts:
     params_hash: str
     tradable: bool
     reasons: Sequence[str]
+    hours: MarketHours | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def _manifest(facts: BundleFacts, files: dict[str, str]) -> Manifest:
         params_hash=facts.params_hash,
         tradable=facts.tradable,
         reasons=list(facts.reasons),
+        hours=facts.hours,
     )
 
 

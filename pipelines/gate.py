@@ -18,6 +18,7 @@ from models.ensemble import Ensemble
 from models.onnx_run import Runner
 from pipelines import stage, stored
 from pipelines.evaluation_page import write_page
+from pipelines.market_hours import market_hours
 from pipelines.params import Params
 from pipelines.workspace import STORE
 
@@ -102,6 +103,7 @@ def _facts(
         params_hash=params.digest,
         tradable=verdict.tradable,
         reasons=list(verdict.reasons),
+        hours=market_hours(held.facts["calendar"], held.facts["last"]),
     )
 
 

@@ -128,7 +128,7 @@ def _service(settings: Settings, bundle: Path, url: str | None) -> Iterator[str]
         yield url
         return
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli.main", "serve", "--bundle", str(bundle), "--port", "0"],
+        [sys.executable, "-m", "cli.main", "serve", "--bundle", str(bundle), "--port", "0", "--fresh"],
         cwd=settings.home,
         env=child_environment(BELLWETHER_HOME=str(settings.home)),
         stdout=subprocess.PIPE,

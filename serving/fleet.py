@@ -9,6 +9,7 @@ import structlog
 from core.errors import ArtifactError, BellwetherError, RegistryError
 from serving.challenger import Challenger
 from serving.last_good import LastGood
+from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.patience import Patience
 from serving.resolver import CHALLENGER, DirectoryResolver, RegistryResolver, models_with_alias
@@ -24,9 +25,16 @@ class Fleet:
     """Makes a slot per model. Without `bundle` or `model` it is every champion, those of later days too."""
 
     def __init__(
-        self, settings: "Settings", metrics: Metrics, *, bundle: Path | None = None, model: str | None = None
+        self,
+        settings: "Settings",
+        metrics: Metrics,
+        *,
+        bundle: Path | None = None,
+        model: str | None = None,
+        fresh: bool = False,
     ) -> None:
         self._settings, self._metrics, self._bundle, self._model = settings, metrics, bundle, model
+        self._fresh = fresh
         self._database = settings.mlflow_dir / "mlflow.db"
         self._copies = settings.var_dir / "serving"
         self._patience = Patience(PATIENCE_SECONDS)
@@ -57,7 +65,8 @@ class Fleet:
         """The slots to begin with, nothing loaded; RegistryError when the registry names none."""
         if self._bundle is not None:
             resolver = DirectoryResolver(self._bundle)
-            return [Slot(resolver, log_root=self._settings.prediction_log_dir, metrics=self._metrics)]
+            log_root = self._settings.prediction_log_dir
+            return [Slot(resolver, log_root=log_root, metrics=self._metrics, memory=self._memory())]
         names = [self._model] if self._model else self._champions(wait)
         self._known.update(names)
         return [self._slot(name) for name in names]
@@ -110,6 +119,17 @@ class Fleet:
             metrics=self._metrics,
             name=name,
             challenger=challenger,
+            memory=self._memory(),
+        )
+
+    def _memory(self) -> Memory | None:
+        if self._fresh:
+            return None
+        return Memory(
+            self._settings.var_dir / "state",
+            log_root=self._settings.prediction_log_dir,
+            metrics=self._metrics,
+            stored_bars=self._settings.home / "data" / "store" / "validate" / "bars",
         )
 
     def _named(self) -> list[str]:

@@ -100,6 +100,20 @@ class Metrics:
         self.log_errors = Counter(
             "bellwether_prediction_log_errors_total", "Predictions that could not be logged.", ("model",)
         )
+        self.gaps = Counter(
+            "bellwether_bar_gaps_total", "Gaps between two bars of a symbol.", ("model", "symbol")
+        )
+        self.missing_bars = Counter(
+            "bellwether_bars_missing_total",
+            "Bars missing by the market's hours.",
+            ("model", "symbol"),
+        )
+        self.state_errors = Counter(
+            "bellwether_state_errors_total", "Feature state or bars that could not be written.", ("model",)
+        )
+        self.state_damaged = Counter(
+            "bellwether_state_damaged_total", "Damaged files of feature state; computed again.", ("model",)
+        )
 
     def lines(self) -> Iterator[str]:
         """All of it in the exposition format."""

@@ -11,6 +11,7 @@ from core.signal import Signal, side
 from core.timeframe import Timeframe
 from serving.artefact import Artefact
 from serving.bar import iso
+from serving.gaps import gap_rule
 from serving.runtime import Outputs, Runtime
 from serving.state import States, SymbolState
 
@@ -86,8 +87,9 @@ def load_model(artefact: Artefact) -> tuple[Model, States]:
 
 def fresh_states(artefact: Artefact) -> States:
     """The states a bundle brings: one symbol, its own; ArtifactError when state.bin does not fit."""
-    states = States(artefact.manifest.definitions, artefact.manifest.window)
-    _seed(states.open(artefact.manifest.symbol), artefact)
+    manifest = artefact.manifest
+    states = States(manifest.definitions, manifest.window, rule=gap_rule(manifest))
+    _seed(states.open(manifest.symbol), artefact)
     return states
 
 

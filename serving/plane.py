@@ -78,11 +78,11 @@ class Plane:
         if state is None or state.last is None:
             raise NotFound(f"symbol {symbol!r} has no bars: send them to POST /v1/bars first")
         if state.bars < model.warm_bars:
-            return model.warming(symbol, state.last, state.bars, _since(started))
+            return _noted(model.warming(symbol, state.last, state.bars, _since(started)), state)
         canary = slot.challenger.view(symbol, state) if slot.challenger else None
         model, window = canary or (model, state.window)
         outputs = model.score(window[None])
-        return model.signal(symbol, state.last, outputs, 0, _since(started))
+        return _noted(model.signal(symbol, state.last, outputs, 0, _since(started)), state)
 
     def state(self, symbol: str, timeframe: str | None = None) -> tuple[Model, SymbolState]:
         """A symbol's state and the model it feeds; NotFound when no bar and no bundle has brought it."""
@@ -158,7 +158,7 @@ class Plane:
         started = time.perf_counter()
         loaded = slot.require()
         model = loaded.model
-        vectors, counts, windows = _push(loaded, bars)
+        vectors, counts, windows, gaps = self._push(loaded, bars)
         outputs = model.score(windows) if len(windows) else None
         warm = [count >= model.warm_bars for count in counts]
         canary = {}
@@ -179,7 +179,43 @@ class Plane:
                 signals.append(self._logged(slot.log, bar, vector, signal))
                 self.metrics.predictions.add(model.name, model.version)
             row += warm[i]
-        return signals
+        return self._remembered(slot, bars, signals, gaps)
+
+    def _remembered(
+        self, slot: Slot, bars: list[Bar], signals: list[Signal], gaps: list[str | None]
+    ) -> list[Signal]:
+        """Archive the bars before they are answered, and say what is missing among them."""
+        notes = [[gap] if gap else [] for gap in gaps]
+        try:
+            if slot.memory is not None:
+                slot.memory.append(bars)
+        except OSError as error:
+            self.metrics.state_errors.add(signals[0].model)
+            notes = [[*note, f"the bar could not be archived: {error}"] for note in notes]
+        return [
+            msgspec.structs.replace(signal, reasons=[*signal.reasons, *note]) if note else signal
+            for signal, note in zip(signals, notes, strict=True)
+        ]
+
+    def _push(
+        self, loaded: Loaded, bars: list[Bar]
+    ) -> tuple[list[NDArray[np.float64]], list[int], NDArray[np.float32], list[str | None]]:
+        """Per bar its features [F], the bars seen, what its window lacks; windows of the warm, [K, T, F]."""
+        runtime, warm = loaded.model.runtime, loaded.model.warm_bars
+        windows = np.empty((len(bars), runtime.window, runtime.features), dtype=np.float32)
+        vectors, counts, gaps, rows = [], [], [], 0
+        for bar in bars:
+            state = loaded.states.open(bar.symbol)
+            vectors.append(state.push(bar))
+            counts.append(state.bars)
+            gaps.append(state.gap_reason())
+            if gaps[-1] and (gap := state.gaps.last) is not None and gap.bar == state.bars:
+                self.metrics.gaps.add(loaded.model.name, bar.symbol)
+                self.metrics.missing_bars.add(loaded.model.name, bar.symbol, amount=gap.missing)
+            if state.bars >= warm:
+                windows[rows] = state.window
+                rows += 1
+        return vectors, counts, windows[:rows], gaps
 
     def _logged(
         self, log: PredictionLog | None, bar: Bar, vector: NDArray[np.float64], signal: Signal
@@ -196,21 +232,9 @@ class Plane:
         return signal
 
 
-def _push(
-    loaded: Loaded, bars: list[Bar]
-) -> tuple[list[NDArray[np.float64]], list[int], NDArray[np.float32]]:
-    """Feature vectors [F] and bars seen, one per bar, and the windows of the warm ones, float32 [K, T, F]."""
-    runtime, warm = loaded.model.runtime, loaded.model.warm_bars
-    windows = np.empty((len(bars), runtime.window, runtime.features), dtype=np.float32)
-    vectors, counts, rows = [], [], 0
-    for bar in bars:
-        state = loaded.states.open(bar.symbol)
-        vectors.append(state.push(bar))
-        counts.append(state.bars)
-        if state.bars >= warm:
-            windows[rows] = state.window
-            rows += 1
-    return vectors, counts, windows[:rows]
+def _noted(signal: Signal, state: SymbolState) -> Signal:
+    gap = state.gap_reason()
+    return msgspec.structs.replace(signal, reasons=[*signal.reasons, gap]) if gap else signal
 
 
 def _since(started: float) -> float:

@@ -13,6 +13,7 @@ from serving.challenger import Challenger
 from serving.errors import NotReady
 from serving.last_good import LastGood
 from serving.loaded import Loaded
+from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.model import fresh_states, load_model
 from serving.patience import Patience
@@ -57,10 +58,13 @@ class Slot:
         metrics: Metrics,
         name: str | None = None,
         challenger: Challenger | None = None,
+        memory: Memory | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.status = Status()
         self.metrics, self.name, self.challenger = metrics, name, challenger
+        # None: feature state begins at the bundle's at every start
+        self.memory = memory
         self._patience = Patience(patience_seconds)
         self._previous: Loaded | None = None
         self._resolver, self._log_root, self._last_good = resolver, log_root, last_good
@@ -121,14 +125,18 @@ class Slot:
             self.metrics.swaps.add(model.name)
             self._previous = old
         self._current = loaded
+        if self.memory is not None:
+            self.memory.follow(loaded.states)
         self.status.loaded_at = time.time()
         self.status.from_copy = loaded.pointer is None
         self._logger.info("model_serving", model=model.name, version=model.version, tradable=model.tradable)
 
     def close(self) -> None:
-        """Flush and close the prediction logs."""
+        """Flush and close the prediction logs, write the feature state."""
         if self.challenger is not None:
             self.challenger.close()
+        if self.memory is not None:
+            self.memory.close()
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -147,7 +155,7 @@ class Slot:
         return self._patience.call(self._resolver.resolve, "the model registry")
 
     def _load(self, pointer: Pointer) -> Loaded:
-        loaded = self._in_memory(pointer) or self._read(pointer)
+        loaded = self._recalled(self._in_memory(pointer) or self._read(pointer))
         if self._last_good is not None:
             self._keep(loaded.artefact)
         self.status.refused, self._bad = None, None
@@ -194,7 +202,14 @@ class Slot:
             self.status.registry_error = str(error)
         else:
             self.status.refused = str(error)
-        return Loaded(model, states, None, artefact)
+        return self._recalled(Loaded(model, states, None, artefact))
+
+    def _recalled(self, loaded: Loaded) -> Loaded:
+        """Bring the bundle's states up to the last bar answered; the disk may be slow, so not on the loop."""
+        if self.memory is not None:
+            manifest, serving = loaded.model.manifest, self._current.states if self._current else None
+            self.memory.recall(manifest.model, manifest.timeframe, loaded.states, serving=serving)
+        return loaded
 
     def _refuse(self, pointer: Pointer, error: ArtifactError) -> None:
         if self._bad is None or self._bad[0] != pointer:

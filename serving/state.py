@@ -1,7 +1,9 @@
 """What the service remembers of each symbol: the feature stream, the last window, the last bars."""
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,19 +11,47 @@ from core.errors import StreamError
 from features.stream import Stream
 from serving.bar import Bar, iso
 from serving.errors import BarRefused, StaleBar, TooManySymbols
+from serving.gaps import Gap, Gaps
 
 HISTORY = 2048
 
 
-class SymbolState:
-    """One symbol's stream and its window, float32 [T, F], newest row last; rows before the start are NaN."""
+class Snapshot(msgspec.Struct, frozen=True):
+    """A symbol's state as plain data: the stream's checkpoint, and the window's float32 [T, F] as bytes."""
 
-    def __init__(self, symbol: str, definitions: Mapping[str, str], window: int) -> None:
+    symbol: str
+    bars: int
+    last: float | None
+    checkpoint: bytes
+    rows: bytes
+    shape: tuple[int, int]
+    gap: Gap | None
+    gaps: int
+    missing: int
+
+
+class SymbolState:
+    """One symbol's stream and its window, float32 [T, F], newest row last; rows before the start are NaN.
+
+    `rule` says how many bars are missing between two bar closes; None: gaps are not looked for. A thread
+    may take a `snapshot` at any time.
+    """
+
+    def __init__(
+        self,
+        symbol: str,
+        definitions: Mapping[str, str],
+        window: int,
+        rule: Callable[[float, float], int] | None = None,
+    ) -> None:
         self.symbol = symbol
+        self.gaps = Gaps(rule)
+        self._guard = threading.Lock()
         self.stream = Stream(definitions)
         self.window = np.full((window, len(definitions)), np.nan, dtype=np.float32)  # [T, F]
         self._history = np.zeros((HISTORY, 6))
         self._kept = 0
+        self._resumed = False
 
     def seed(self, checkpoint: bytes, window: NDArray[np.float32]) -> None:
         """Continue from a bundle's state; StreamError when other definitions made it."""
@@ -34,6 +64,12 @@ class SymbolState:
         self.window[: len(self.window) - count] = np.nan
         self.window[len(self.window) - count :] = rows[len(rows) - count :]
 
+    def keep(self, window: int, rule: Callable[[float, float], int] | None) -> None:
+        """Go on with the newest `window` rows and another rule on gaps."""
+        with self._guard:
+            self.window = self.window[-window:].copy()
+            self.gaps.rule = rule
+
     @property
     def bars(self) -> int:
         """Bars seen, those before the bundle's as-of bar included."""
@@ -44,17 +80,59 @@ class SymbolState:
         """Close of the last bar, epoch seconds UTC; None before the first."""
         return self.stream.last_timestamp
 
+    @property
+    def live(self) -> bool:
+        """True when bars were pushed here, now or before a restart: it holds more than a bundle's state."""
+        return self._resumed or self._kept > 0
+
     def push(self, bar: Bar) -> NDArray[np.float64]:
         """Features [F] as of this bar's close, also appended to the window; refused bars change nothing."""
-        try:
-            vector = self.stream.push(bar.open, bar.high, bar.low, bar.close, bar.volume, bar.timestamp)
-        except StreamError as error:
-            raise BarRefused(str(error)) from error
-        self.window[:-1] = self.window[1:]
-        self.window[-1] = vector
-        self._history[self._kept % HISTORY] = bar[1:]
-        self._kept += 1
+        last = self.last
+        with self._guard:
+            try:
+                vector = self.stream.push(bar.open, bar.high, bar.low, bar.close, bar.volume, bar.timestamp)
+            except StreamError as error:
+                raise BarRefused(str(error)) from error
+            self.window[:-1] = self.window[1:]
+            self.window[-1] = vector
+            self._history[self._kept % HISTORY] = bar[1:]
+            self._kept += 1
+            if last is not None:
+                self.gaps.note(last, bar.timestamp, self.bars)
         return vector
+
+    def gap_reason(self) -> str | None:
+        """What is missing from the window as of the last bar, in words; None when nothing is."""
+        return self.gaps.reason(self.bars, len(self.window))
+
+    def snapshot(self) -> Snapshot:
+        """The state between two bars."""
+        with self._guard:
+            gaps, shape = self.gaps, (self.window.shape[0], self.window.shape[1])
+            checkpoint, rows = self.stream.checkpoint(), self.window.astype("<f4").tobytes()
+            return Snapshot(
+                self.symbol,
+                self.bars,
+                self.last,
+                checkpoint,
+                rows,
+                shape,
+                gaps.last,
+                gaps.count,
+                gaps.missing,
+            )
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot; StreamError when other definitions or a shorter window made it."""
+        (rows, width), (wanted, features) = snapshot.shape, self.window.shape
+        if width != features or rows < wanted or len(snapshot.rows) != 4 * rows * width:
+            raise StreamError(
+                f"the saved window of {snapshot.symbol} is {snapshot.shape}, needed is {self.window.shape}"
+            )
+        self.stream.restore(snapshot.checkpoint)
+        self.fill(np.frombuffer(snapshot.rows, dtype="<f4").reshape(rows, width))
+        self.gaps.resume(snapshot.gap, snapshot.gaps, snapshot.missing)
+        self._resumed = True
 
     def history(self) -> Iterator[Bar]:
         """The last bars pushed here, at most 2048, oldest first."""
@@ -65,12 +143,19 @@ class SymbolState:
 class States:
     """The state of every symbol of one model."""
 
-    def __init__(self, definitions: Mapping[str, str], window: int, *, limit: int = 1024) -> None:
-        self.definitions, self.window, self.limit = dict(definitions), window, limit
+    def __init__(
+        self,
+        definitions: Mapping[str, str],
+        window: int,
+        *,
+        limit: int = 1024,
+        rule: Callable[[float, float], int] | None = None,
+    ) -> None:
+        self.definitions, self.window, self.limit, self.rule = dict(definitions), window, limit, rule
         self._symbols: dict[str, SymbolState] = {}
 
     def __iter__(self) -> Iterator[SymbolState]:
-        return iter(self._symbols.values())
+        return iter(list(self._symbols.values()))
 
     def get(self, symbol: str) -> SymbolState | None:
         """The state of a symbol, or None when no bar and no bundle has brought it."""
@@ -81,8 +166,34 @@ class States:
         state = self._symbols.get(symbol)
         if state is None:
             self._check_room({symbol})
-            state = self._symbols[symbol] = SymbolState(symbol, self.definitions, self.window)
+            state = self._symbols[symbol] = self._new(symbol)
         return state
+
+    def resume(self, snapshot: Snapshot) -> bool:
+        """Continue a symbol from a snapshot unless its bundle is newer; False when it does not fit."""
+        fresh = self._new(snapshot.symbol)
+        try:
+            fresh.resume(snapshot)
+        except StreamError:
+            return False
+        seeded = self._symbols.get(snapshot.symbol)
+        if seeded is None or (seeded.last or 0.0) <= (fresh.last or 0.0):
+            self._check_room({snapshot.symbol} - set(self._symbols))
+            self._symbols[snapshot.symbol] = fresh
+        return True
+
+    def replay(self, bars: Iterable[Bar]) -> int:
+        """Push the bars that are newer than their symbol's last; how many there were."""
+        count = 0
+        for bar in bars:
+            state = self.open(bar.symbol)
+            if state.last is None or bar.timestamp > state.last:
+                state.push(bar)
+                count += 1
+        return count
+
+    def _new(self, symbol: str) -> SymbolState:
+        return SymbolState(symbol, self.definitions, self.window, self.rule)
 
     def check(self, bars: list[Bar]) -> None:
         """Raise unless every bar is sound and newer than the one before it of its symbol; changes nothing."""
@@ -113,19 +224,27 @@ class States:
         bundle's as-of bar is newer. With other definitions the live bars that are newer than the as-of bar
         (at most the last 2048) are pushed again, so the symbol does not jump back.
         """
+        same = old.continued_by(self)
         for live in old:
             seeded = self._symbols.get(live.symbol)
             if seeded is not None and (live.last is None or (seeded.last or 0.0) > live.last):
                 continue
-            self._symbols[live.symbol] = self._continued(live, seeded)
+            self._symbols[live.symbol] = self._continued(live, seeded, same=same)
 
-    def _continued(self, live: SymbolState, seeded: SymbolState | None) -> SymbolState:
-        if list(live.stream.names) == list(self.definitions) and live.window.shape[0] >= self.window:
-            same = Stream(self.definitions).definitions == live.stream.definitions
-            if same:
-                live.window = live.window[-self.window :].copy()
-                return live
-        fresh = seeded or SymbolState(live.symbol, self.definitions, self.window)
+    def continued_by(self, new: "States") -> bool:
+        """True when these streams can go on in `new`: equal features in order, no longer window."""
+        if list(self.definitions) != list(new.definitions) or self.window < new.window:
+            return False
+        return (
+            self.definitions == new.definitions
+            or Stream(self.definitions).definitions == Stream(new.definitions).definitions
+        )
+
+    def _continued(self, live: SymbolState, seeded: SymbolState | None, *, same: bool) -> SymbolState:
+        if same:
+            live.keep(self.window, self.rule)
+            return live
+        fresh = seeded or self._new(live.symbol)
         for bar in live.history():
             if fresh.last is None or bar.timestamp > fresh.last:
                 fresh.push(bar)

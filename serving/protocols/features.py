@@ -3,8 +3,18 @@
 import msgspec
 
 from serving.bar import iso
+from serving.gaps import Gap
 from serving.http import Request, Response, Router, answer
 from serving.plane import Plane
+
+
+class GapBody(msgspec.Struct, frozen=True):
+    """Bars missing between two bars, by the market's hours; `bars_ago` is 0 when the last bar ended it."""
+
+    after: str
+    before: str
+    missing: int
+    bars_ago: int
 
 
 class FeaturesBody(msgspec.Struct, frozen=True):
@@ -23,6 +33,9 @@ class FeaturesBody(msgspec.Struct, frozen=True):
     warm_bars: int
     warm: bool
     features: dict[str, float | None]
+    gaps: int = 0
+    missing_bars: int = 0
+    last_gap: GapBody | None = None
 
 
 def routes(router: Router, plane: Plane) -> None:
@@ -48,4 +61,11 @@ def _features(plane: Plane, symbol: str) -> FeaturesBody:
         warm_bars=model.warm_bars,
         warm=state.bars >= model.warm_bars,
         features={name: value if value == value else None for name, value in zip(names, row, strict=True)},
+        gaps=state.gaps.count,
+        missing_bars=state.gaps.missing,
+        last_gap=_gap(state.gaps.last, state.bars),
     )
+
+
+def _gap(gap: Gap | None, bars: int) -> GapBody | None:
+    return GapBody(iso(gap.after), iso(gap.before), gap.missing, bars - gap.bar) if gap else None
