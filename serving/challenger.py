@@ -31,7 +31,7 @@ from serving.bar import Bar
 from serving.loaded import Loaded
 from serving.metrics import Metrics
 from serving.model import Model, load_model
-from serving.patience import Patience
+from serving.patience import PATIENCE_SECONDS, Patience
 from serving.record import as_prediction
 from serving.resolver import AliasMissing, Pointer, Resolver
 from serving.runtime import Outputs
@@ -109,13 +109,14 @@ class Challenger:
         metrics: Metrics,
         share: float = 0.0,
         capacity: int = 256,
-        patience: Patience | None = None,
+        registry_patience: Patience | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.metrics, self.share = metrics, share
         self.refused: str | None = None
         self._resolver, self._log_root = resolver, log_root
-        self._patience = patience or Patience(5.0)
+        self._patience = Patience(PATIENCE_SECONDS)
+        self._registry_patience = registry_patience or Patience(PATIENCE_SECONDS)
         self._clock = clock or SystemClock()
         self._current: Rival | None = None
         self._bad: tuple[Pointer, float] | None = None
@@ -142,7 +143,7 @@ class Challenger:
     def look(self, champion: Loaded) -> Rival | None:
         """The challenger to have from now on, proven; None when there is none. Blocks."""
         try:
-            pointer = self._patience.call(self._resolver.resolve, "the registry")
+            pointer = self._registry_patience.call(self._resolver.resolve, "the model registry")
         except AliasMissing:
             return None
         except (RegistryError, ArtifactError):

@@ -6,6 +6,8 @@ second looks at every connection instead of a timer for each.
 """
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -109,7 +111,14 @@ class Sweep:
                 if size <= before - DRAINED_BYTES:
                     since, before = now, size
                 if now - since > self._limits.write_seconds:
-                    transport.abort()
+                    _reset(transport)
                 else:
                     unsent[connection] = (since, before)
         self._unsent = unsent
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    # without lingering the peer is told at once, and the kernel drops what it would not read
+    bound = transport.get_extra_info("socket")
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -11,9 +11,9 @@ from serving.challenger import Challenger
 from serving.last_good import LastGood
 from serving.memory import Memory
 from serving.metrics import Metrics
-from serving.patience import Patience
+from serving.patience import PATIENCE_SECONDS, Patience
 from serving.resolver import CHALLENGER, DirectoryResolver, RegistryResolver, models_with_alias
-from serving.slot import PATIENCE_SECONDS, Slot
+from serving.slot import Slot
 
 if TYPE_CHECKING:
     from core.settings import Settings
@@ -111,6 +111,7 @@ class Fleet:
             log_root=log_root,
             metrics=self._metrics,
             share=self._settings.canary_share,
+            registry_patience=self._patience,
         )
         return Slot(
             RegistryResolver(self._database, name),
@@ -120,6 +121,7 @@ class Fleet:
             name=name,
             challenger=challenger,
             memory=self._memory(),
+            registry_patience=self._patience,
         )
 
     def _memory(self) -> Memory | None:

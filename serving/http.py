@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 
@@ -54,6 +54,12 @@ class Request:
     def headers(self) -> dict[bytes, bytes]:
         """By lower-case name; of one sent twice, the last."""
         return dict(self.scope["headers"])
+
+    def query(self, name: str) -> str | None:
+        """A parameter of the query by name; None when it is not given or empty."""
+        given: bytes = self.scope.get("query_string", b"")
+        found = parse_qs(given.decode("ascii", "replace"), max_num_fields=16).get(name) if given else None
+        return found[0] if found else None
 
     def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
         """The body as strict JSON: no NaN or Infinity, no bool for a number; BadRequest otherwise."""

@@ -33,14 +33,17 @@ class LastGood:
 
     def read(self) -> Artefact:
         """The copy, checked; ArtifactError when there is none or it is damaged."""
-        record = read_json(self.directory / RECORD)
+        path = self.directory / RECORD
+        record = read_json(path)
         try:
             version, manifest_hash = str(record["version"]), str(record["manifest_sha256"])
             facts_hash = record.get("registration_sha256")
-            if record.pop("sha256") != _digest(record):
-                raise ValueError("its own hash differs")
+            claimed = record.pop("sha256")
+            whole = path.read_text() == canonical_json({**record, "sha256": _digest(record)})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ArtifactError(f"{self.directory / RECORD} is malformed: delete {self.directory}") from error
+            raise ArtifactError(f"{path} is malformed: delete {self.directory}") from error
+        if not whole or claimed != _digest(record):
+            raise ArtifactError(f"{path} was changed: delete {self.directory}")
         return read_artefact(
             self.directory, version=version, manifest_hash=manifest_hash, registration_hash=facts_hash
         )

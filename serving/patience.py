@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 from core.errors import RegistryError
 
 T = TypeVar("T")
+# A disk that has not answered by then is taken for dead; the copy of the last good bundle is local.
+PATIENCE_SECONDS = 3.0
 
 
 class _Call(Generic[T]):

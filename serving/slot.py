@@ -16,12 +16,10 @@ from serving.loaded import Loaded
 from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.model import fresh_states, load_model
-from serving.patience import Patience
+from serving.patience import PATIENCE_SECONDS, Patience
 from serving.resolver import Pointer, Resolver
 
 RETRY_SECONDS = 30.0
-# A disk that has not answered by then is taken for dead; the copy of the last good bundle is local.
-PATIENCE_SECONDS = 3.0
 
 __all__ = ["Loaded", "Slot", "Status"]
 
@@ -60,12 +58,15 @@ class Slot:
         challenger: Challenger | None = None,
         memory: Memory | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        registry_patience: Patience | None = None,
     ) -> None:
         self.status = Status()
         self.metrics, self.name, self.challenger = metrics, name, challenger
         # None: feature state begins at the bundle's at every start
         self.memory = memory
         self._patience = Patience(patience_seconds)
+        # shared by every slot: a registry that hangs is waited for once
+        self._registry_patience = registry_patience or Patience(patience_seconds)
         self._previous: Loaded | None = None
         self._resolver, self._log_root, self._last_good = resolver, log_root, last_good
         self._current: Loaded | None = None
@@ -152,7 +153,7 @@ class Slot:
             return None
 
     def _resolve(self) -> Pointer:
-        return self._patience.call(self._resolver.resolve, "the model registry")
+        return self._registry_patience.call(self._resolver.resolve, "the model registry")
 
     def _load(self, pointer: Pointer) -> Loaded:
         loaded = self._recalled(self._in_memory(pointer) or self._read(pointer))

@@ -42,13 +42,13 @@ def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
 
     async def get(request: Request) -> Response:
-        return answer(_features(plane, request.parameters[0]))
+        return answer(_features(plane, request.parameters[0], request.query("timeframe")))
 
     router.add("GET", "/v1/features/{symbol}", get)
 
 
-def _features(plane: Plane, symbol: str) -> FeaturesBody:
-    model, state = plane.state(symbol)
+def _features(plane: Plane, symbol: str, timeframe: str | None) -> FeaturesBody:
+    model, state = plane.state(symbol, timeframe)
     names = [feature.name for feature in model.manifest.features]
     row = state.window[-1].tolist()
     return FeaturesBody(

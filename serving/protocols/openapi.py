@@ -22,6 +22,12 @@ _SUBSCRIBE = {
     "description": "symbols, comma between, or *: the connection only reads",
     "schema": _TEXT,
 }
+_TIMEFRAME = {
+    "name": "timeframe",
+    "in": "query",
+    "description": "such as 1d: needed where models of several timeframes serve the symbol",
+    "schema": _TEXT,
+}
 _STREAM_TEXT = (
     "Send what POST /v1/bars takes: each message is answered in order, by what that answers or by an error "
     "with its status. Send a StreamControl to get a SignalEvent for every signal of those symbols. The token "
@@ -71,12 +77,20 @@ def _signals() -> Json:
         "/v1/bars": {"post": _operation("signals", "Bars in, signals out", answers, one_or_many)},
         "/v1/signal/{symbol}": {
             "get": _operation(
-                "signals", "The signal as of the last bar", reference("Signal"), path=["symbol"]
+                "signals",
+                "The signal as of the last bar",
+                reference("Signal"),
+                path=["symbol"],
+                query=[_TIMEFRAME],
             )
         },
         "/v1/features/{symbol}": {
             "get": _operation(
-                "signals", "The newest row the model sees", reference("FeaturesBody"), path=["symbol"]
+                "signals",
+                "The newest row the model sees",
+                reference("FeaturesBody"),
+                path=["symbol"],
+                query=[_TIMEFRAME],
             )
         },
         "/v1/stream": {"get": stream},

@@ -185,8 +185,8 @@ def test_a_request_of_canary_and_other_symbols_is_answered_in_order(
 
 
 def test_shares_are_stable_and_about_right() -> None:
-    assert position("sp500") == pytest.approx(position("sp500"))
-    assert position("EUR_USD") == 0.5 or 0 <= position("EUR_USD") < 1
+    assert position("sp500") == pytest.approx(0.42462386382391115)
+    assert position("EUR_USD") == pytest.approx(0.8119974462509035)
     drawn = np.array([position(f"S{i}") for i in range(4000)])
     for share in (0.05, 0.5, 0.9):
         assert abs((drawn < share).mean() - share) < 0.03
