@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
@@ -11,6 +12,7 @@ from core.errors import RegistryError
 T = TypeVar("T")
 # A disk that has not answered by then is taken for dead; the copy of the last good bundle is local.
 PATIENCE_SECONDS = 3.0
+PAUSES, LONGEST_PAUSE = 10, 600.0
 
 
 class _Call(Generic[T]):
@@ -39,23 +41,28 @@ class _Call(Generic[T]):
 class Patience:
     """Calls that raise RegistryError when they take longer than `seconds`.
 
-    A call that hangs is left to itself, and no other starts before it ends: a store that answers nothing
-    costs one thread, not one per poll.
+    A call that hangs is left to itself. Until it ends the next ones fail at once, but for one try after
+    ten times `seconds`, then after twice as long and so on: a store that never answers costs a thread now
+    and then, not one per poll, and one that comes back is found again.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._hanging: threading.Thread | None = None
+        self._pause = self._retry_at = 0.0
 
     def call(self, work: Callable[[], T], what: str) -> T:
         """The result of `work()`; its errors pass through."""
-        if self._hanging is not None and self._hanging.is_alive():
+        hangs = self._hanging is not None and self._hanging.is_alive()
+        if hangs and time.monotonic() < self._retry_at:
             raise self._error(what)
         call = _Call(work)
         call.thread.join(self.seconds)
         if call.thread.is_alive():
-            self._hanging = call.thread
+            self._pause = min(2 * self._pause, LONGEST_PAUSE) if hangs else PAUSES * self.seconds
+            self._hanging, self._retry_at = call.thread, time.monotonic() + self._pause
             raise self._error(what)
+        self._hanging = None
         return call.result()
 
     def _error(self, what: str) -> RegistryError:

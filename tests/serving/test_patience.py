@@ -33,6 +33,19 @@ def test_a_call_that_hangs_is_left_behind_once() -> None:
     assert patience.call(lambda: 2, "the disk") == 2
 
 
+def test_a_store_that_comes_back_is_found_though_the_first_call_still_hangs() -> None:
+    release = threading.Event()
+    patience = Patience(0.02)
+    with pytest.raises(RegistryError):
+        patience.call(lambda: release.wait(10), "the disk")
+    with pytest.raises(RegistryError):
+        patience.call(lambda: 1, "the disk")
+    time.sleep(0.25)
+    assert patience.call(lambda: 1, "the disk") == 1
+    assert patience.call(lambda: 1, "the disk") == 1
+    release.set()
+
+
 def test_a_thread_is_awaited_with_its_error() -> None:
     assert asyncio.run(in_thread(lambda: 4)) == 4
     with pytest.raises(ValueError, match="no"):
