@@ -50,7 +50,9 @@ RULES: Mapping[str, Rule] = {
         Rule("prices", "Prices are finite and positive", "critical", _MEND_ROW),
         Rule("ohlc", "High and low enclose open and close", "critical", _MEND_ROW),
         Rule("volume", "Volume is finite and not negative", "critical", _MEND_ROW),
-        Rule("row_count", "Enough bars remain", "critical", "give a longer history or lower min_rows"),
+        Rule(
+            "row_count", "Enough bars remain", "critical", "give a longer history or lower validate.min_rows"
+        ),
         Rule("gaps", "No bar of the calendar is missing", "warning", "fill the gap at the source"),
         Rule("off_calendar", "No bar outside the calendar", "warning", "check data.calendar and time zone"),
         Rule("stale", "Prices move", "warning", "check the source for a stopped feed"),

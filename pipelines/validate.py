@@ -63,7 +63,7 @@ def _enforce(root: Path, report: QualityReport, limit: int, page: str) -> None:
     except BellwetherError as error:
         refused = root / "var" / "validation-refused.html"
         write_text(refused, page)
-        error.args = (f"{error}; every bad row is listed in {refused}",)
+        error.args = (f"{error}; every rule and bad row is in {refused}",)
         raise
 
 

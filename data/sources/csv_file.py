@@ -147,8 +147,10 @@ def _adjusted(bars: pd.DataFrame, adjusted: np.ndarray[tuple[int], np.dtype[np.f
     """Scale prices by adjusted/close.
 
     Written as adjusted · (price/close): rounding is monotone, so high >= close stays true to the last bit.
+    A row whose close has no ratio stays as written, so that the gate names the close and not the others.
     """
     close = bars["close"].to_numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = {name: adjusted * (bars[name].to_numpy() / close) for name in ("open", "high", "low")}
-    return bars.assign(**scaled, close=adjusted)
+    usable = np.isfinite(close) & (close > 0)
+    ratios = {name: bars[name].to_numpy() / np.where(usable, close, 1.0) for name in ("open", "high", "low")}
+    scaled = {name: np.where(usable, adjusted * ratio, bars[name]) for name, ratio in ratios.items()}
+    return bars.assign(**scaled, close=np.where(usable, adjusted, close))

@@ -115,6 +115,15 @@ def test_adjusted_close_scales_the_bar(write_csv: Write) -> None:
     assert bars["close"].iloc[2] == 0.7
 
 
+@pytest.mark.parametrize("close", ["", "0", "-3"])
+def test_a_close_that_gives_no_ratio_is_the_only_price_at_fault(write_csv: Write, close: str) -> None:
+    head = "Date,Open,High,Low,Close,Adj Close,Volume\n"
+    text = f"{head}2024-01-02,10,12,8,11,5.5,100\n2024-01-03,10,12,8,{close},5.5,100\n"
+    bad = fetch(write_csv(text)).bars.iloc[1]
+    assert bad[["open", "high", "low"]].to_list() == [10, 12, 8]
+    assert not bad["close"] > 0
+
+
 def test_newest_first_is_turned_round_and_other_disorder_is_left(write_csv: Write) -> None:
     head = "timestamp,open,high,low,close,volume\n"
     rows = [f"2024-01-02 1{i}:00:00,{OHLCV}\n" for i in range(4)]
