@@ -25,7 +25,9 @@ def drift(
     console.print(
         f"{outcome.model} version {outcome.version}, {window}: {word}, severity {verdict['severity']}"
     )
-    for reason in (*verdict["reasons"], *verdict["decision"]["reasons"]):
+    # of a judged performance the verdict's own reasons tell
+    live = () if verdict["performance"]["judged"] else verdict["performance"]["reasons"]
+    for reason in (*verdict["reasons"], *live, *verdict["decision"]["reasons"]):
         console.print(f"  {escape(reason)}")
     console.print(f"[dim]{escape(verdict['remark'])}[/dim]")
     console.print(f"action    {outcome.action}")

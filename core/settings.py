@@ -71,6 +71,13 @@ class Settings(BaseSettings):
     max_concurrency: int = Field(
         512, ge=1, description="requests answered at once; more get 503 with Retry-After"
     )
+    log_days: float = Field(730.0, gt=0, description="age in days at which logged predictions are removed")
+    log_megabytes: float = Field(
+        2000.0, gt=0, description="size of one model's prediction log above which its oldest part is removed"
+    )
+    log_min_rows: int = Field(
+        10_000, ge=1, description="newest predictions of each symbol that stay at any age: drift reads them"
+    )
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="lowest level that is logged"
     )

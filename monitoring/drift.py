@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import DataError
 from core.files import write_text
+from monitoring.outcomes import PerformanceVerdict
 from monitoring.page import with_banner
 from monitoring.verdict import Comparison, DriftRules, DriftVerdict, compare, judge
 
@@ -31,15 +32,19 @@ def detect(
     subject: str = "",
     version: str = "",
     rules: DriftRules | None = None,
+    performance: PerformanceVerdict | None = None,
 ) -> DriftVerdict:
     """Judge as `monitoring.verdict.assess` does and write Evidently's page (HTML, offline) to `report`.
 
     Some 15 s, half of them Evidently's import; with `report=None` it is `assess`. The page, 4–10 MB, replaces
-    an older one in one step. DataError when the samples cannot be compared.
+    an older one in one step. `performance` adds live outcomes to both. DataError when the samples cannot be
+    compared.
     """
     rules = rules or DriftRules()
     samples = compare(current, reference, columns, prediction, rules)
     verdict = judge(samples, subject, version, rules)
+    if performance is not None:
+        verdict = verdict.with_performance(performance)
     if report is not None:
         snapshot = _run(samples, verdict)
         _agree(evidently_numbers(snapshot.dict()), verdict)

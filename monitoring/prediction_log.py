@@ -6,16 +6,20 @@
 An append goes to the journal before the request is answered: it survives a killed process at once, and a
 power cut after the next grouped fsync. A child process turns a full journal into a parquet segment
 (temporary file, fsync, rename) and removes it; a crash between the two leaves both, and the segment wins.
+The same process removes old segments (`monitoring.retention`).
 Memory does not grow with the log. Readers merge segments and journals, so sealing may lag or fail.
 """
 
 import fcntl
 import io
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import msgspec
@@ -25,12 +29,14 @@ from core.errors import ServiceError
 from core.settings import child_environment
 from monitoring.journal import Journal
 from monitoring.prediction_table import JOURNAL, SEGMENT, Prediction, feature_columns, file_number, read
+from monitoring.retention import Retention
 from monitoring.sealing import seal_below
 
-__all__ = ["Prediction", "PredictionLog", "feature_columns", "read"]
+__all__ = ["Prediction", "PredictionLog", "Retention", "feature_columns", "read"]
 
 DAMAGED = "damaged-*.wal"
 SEAL_SECONDS = 3.0
+LOOK_SECONDS = 3600.0
 
 
 class PredictionLog:
@@ -43,8 +49,11 @@ class PredictionLog:
         *,
         segment_rows: int = 4096,
         sync_seconds: float = 0.2,
+        retention: Retention | None = None,
     ) -> None:
         """Lock the directory and start a journal; what a crash left is sealed in the background.
+
+        `retention` is applied there too, after a segment is written and once an hour.
 
         ServiceError when another process holds the directory.
         """
@@ -52,6 +61,8 @@ class PredictionLog:
         self.directory = directory
         self._lock_file = _lock(directory)
         self._segment_rows, self._sync_seconds = segment_rows, sync_seconds
+        self._retention = retention or Retention()
+        self._looked = -math.inf
         self._names = list(feature_names)
         self._full: list[Journal] = []
         self._sealer: subprocess.Popen[bytes] | None = None
@@ -135,15 +146,27 @@ class PredictionLog:
             _warn("sync_failed", self.directory, str(error))
         for journal in full:
             journal.close()
-        self._unsealed = self._unsealed or bool(full)
+        self._unsealed = self._unsealed or bool(full) or self._outdated()
         if self._sealer is not None and self._sealer.poll() is not None:
             self._finish_sealer()
         if self._unsealed and self._sealer is None:
             self._unsealed = False
             self._start_sealer(number)
 
+    def _outdated(self) -> bool:
+        """True when retention has something to look at; asked once an hour."""
+        if time.monotonic() < self._looked + LOOK_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        try:
+            return bool(self._retention.candidates(self.directory, time.time()))
+        except OSError:
+            return False
+
     def _start_sealer(self, below: int) -> None:
-        command = [sys.executable, "-m", "monitoring.sealing", str(self.directory.absolute()), str(below)]
+        rules = map(str, astuple(self._retention))
+        place = str(self.directory.absolute())
+        command = [sys.executable, "-m", "monitoring.sealing", place, str(below), *rules]
         root = Path(__file__).resolve().parent.parent
         try:
             self._sealer = subprocess.Popen(

@@ -152,28 +152,43 @@ def _parts(directory: Path) -> Iterator["pa.Table"]:
     for number in sorted({file_number(path) for path in files}):
         segment = directory / f"segment-{number:08d}.parquet"
         if segment.exists():
-            yield _read_segment(segment)
+            # None: retention removed it meanwhile
+            if (part := _read_segment(segment)) is not None:
+                yield part
             continue
         try:
             yield to_table(*journal_rows(list(scan(directory / f"journal-{number:08d}.wal"))))
         except FileNotFoundError:
             # the writer sealed it meanwhile; an empty journal leaves no segment
-            if segment.exists():
-                yield _read_segment(segment)
+            if segment.exists() and (part := _read_segment(segment)) is not None:
+                yield part
 
 
-def _read_segment(path: Path) -> "pa.Table":
+def symbols_of(path: Path) -> list[str]:
+    """The symbol of each row of a segment; ArtifactError when it is damaged."""
+    table = _read_columns(path, ["symbol"])
+    return [] if table is None else [str(symbol) for symbol in table["symbol"].to_pylist()]
+
+
+def _read_columns(path: Path, columns: list[str] | None = None) -> "pa.Table | None":
+    """A segment's columns, all by default; None when there is no such file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read()
+            return file.read(columns)
+    except FileNotFoundError:
+        return None
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(
             f"{path} is damaged ({error}): restore it from a backup, or delete it to lose its predictions"
         ) from error
-    if not table.schema.equals(schema(), check_metadata=False):
+
+
+def _read_segment(path: Path) -> "pa.Table | None":
+    table = _read_columns(path)
+    if table is not None and not table.schema.equals(schema(), check_metadata=False):
         raise ArtifactError(
             f"{path} has another schema: it was written by another version; move it elsewhere"
         )

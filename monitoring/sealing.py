@@ -1,4 +1,6 @@
-"""Turns full journals into parquet segments: `python -m monitoring.sealing DIRECTORY BELOW`.
+"""Turns full journals into parquet segments and removes what retention allows.
+
+`python -m monitoring.sealing DIRECTORY BELOW DAYS MEGABYTES MIN_ROWS`
 
 A process of its own, so that the service neither holds pyarrow in memory nor shares its interpreter lock
 with the conversion.
@@ -16,6 +18,7 @@ from core.errors import ArtifactError
 from core.files import write_bytes
 from monitoring.journal import scan
 from monitoring.prediction_table import JOURNAL, file_number, journal_rows, to_parquet
+from monitoring.retention import Retention, prune
 
 
 def seal_below(directory: Path, number: int) -> list[Path]:
@@ -67,4 +70,6 @@ if __name__ == "__main__":
         processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    seal_below(Path(sys.argv[1]), int(sys.argv[2]))
+    place, below, days, megabytes, min_rows = sys.argv[1:]
+    seal_below(Path(place), int(below))
+    prune(Path(place), Retention(float(days), float(megabytes), int(min_rows)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from monitoring.thresholds import METHOD, Array, BlockNull, block_null, wasserst
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from monitoring.outcomes import PerformanceVerdict
 
 COMFORTABLE_ROWS = 1000
 
@@ -84,6 +86,13 @@ class DriftVerdict:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, severity by name."""
         return {**asdict(self), "severity": self.severity.name}
+
+    def with_performance(self, live: PerformanceVerdict) -> DriftVerdict:
+        """This verdict with live performance beside the features: its signals, severity and reasons."""
+        signals = tuple(dict.fromkeys((*self.signals, *live.signals)))
+        level = severity(len(signals), max(self.degradation, live.degradation))
+        reasons = (*self.reasons, *live.reasons)
+        return replace(self, signals=signals, severity=level, action=ACTIONS[level], reasons=reasons)
 
     def observation(self, extra: Sequence[str] = (), degradation: float = 0.0) -> Observation:
         """For the decision; `extra` signals and `degradation` of live performance raise the severity."""

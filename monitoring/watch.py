@@ -50,7 +50,14 @@ def watch(
         earlier = assess(window, reference, columns=columns, subject=subject, version=version, rules=rules)
         decisions.append(store.apply(earlier.observation()))
     verdict = detect(
-        windows[-1], reference, columns=columns, report=report, subject=subject, version=version, rules=rules
+        windows[-1],
+        reference,
+        columns=columns,
+        report=report,
+        subject=subject,
+        version=version,
+        rules=rules,
+        performance=performance,
     )
     live = (performance.signals, performance.degradation) if performance else ((), 0.0)
     decisions.append(store.apply(verdict.observation(*live)))

@@ -1,5 +1,6 @@
 """The drift check: a version's logged predictions against its training reference."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from core.bundle import REFERENCE, load_manifest
 from core.clock import SystemClock
-from core.errors import DataError, UsageError
+from core.errors import ConfigurationError, DataError, UsageError
 from core.files import write_json
 from core.settings import Settings
 from monitoring.decision import DecisionRules, DecisionStore
@@ -19,6 +20,7 @@ from monitoring.frames import log_frame
 from monitoring.prediction_table import read
 from monitoring.verdict import DriftRules
 from monitoring.watch import Watch, watch
+from pipelines.live_performance import Live, live_performance
 from pipelines.params import PARAMS_FILE, Drift, load
 from pipelines.promotion import CHAMPION, find, open_registry, resolve_model
 
@@ -51,16 +53,20 @@ def check_drift(
     """Judge what was logged between two days (inclusive, UTC), or its last bars, and decide.
 
     Judged is the champion; a version that was only replayed, when the champion predicted nothing there.
+    What became of its predictions is judged beside its features, and raises the severity.
     """
     rules = load(settings.home / PARAMS_FILE).drift
+    _check_kept(settings, rules)
     registry = open_registry(settings)
     model = resolve_model(registry, model)
     table = _logged(settings, model, start, until)
     holder = _judged_version(table, registry.get_alias(model, CHAMPION))
     version = find(registry, model, holder)
     manifest = load_manifest(version.directory)
-    log = log_frame(table.filter(pc.field("model_version") == holder))
+    own = (pc.field("model_version") == holder) & (pc.field("symbol") == manifest.symbol)
+    log = log_frame(table.filter(own))
     reference = pd.read_parquet(version.directory / REFERENCE).set_index("bar_time").astype("float64")
+    live = live_performance(table, log, manifest, rules, last or rules.window_rows)
     folder = settings.var_dir / "drift"
     html, json = folder / f"{model}.html", folder / f"{model}.json"
     seen = watch(
@@ -72,14 +78,31 @@ def check_drift(
         version=holder,
         report=html,
         rules=_rules(rules, last),
+        performance=live.verdict,
     )
-    write_json(json, _document(seen))
+    document = _document(seen, live)
+    write_json(json, document)
     as_of = log.index[-1].date().isoformat()
-    return DriftOutcome(model, holder, _document(seen), html, json, seen.verdict.action, seen.retrain, as_of)
+    return DriftOutcome(model, holder, document, html, json, seen.verdict.action, seen.retrain, as_of)
 
 
-def _document(seen: Watch) -> dict[str, Any]:
-    return {**seen.verdict.to_dict(), "decision": seen.decision.to_dict(), "retrain": seen.retrain}
+def _check_kept(settings: Settings, rules: Drift) -> None:
+    """ConfigurationError when retention may remove what the windows of one check span."""
+    needed = math.ceil(rules.window_rows * (1 + rules.fresh_share * (rules.confirmations - 1)))
+    if needed > settings.log_min_rows:
+        raise ConfigurationError(
+            f"drift needs {needed} logged bars (window_rows, confirmations, fresh_share), retention keeps "
+            f"{settings.log_min_rows}: raise BELLWETHER_LOG_MIN_ROWS, or judge shorter windows"
+        )
+
+
+def _document(seen: Watch, live: Live) -> dict[str, Any]:
+    return {
+        **seen.verdict.to_dict(),
+        "performance": live.to_dict(),
+        "decision": seen.decision.to_dict(),
+        "retrain": seen.retrain,
+    }
 
 
 def _rules(rules: Drift, last: int | None) -> DriftRules:

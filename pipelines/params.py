@@ -190,6 +190,8 @@ class Drift(Block):
     confirmations: PositiveInt
     cooldown_hours: float = Field(ge=0)
     fresh_share: float = Field(ge=0, le=1)
+    performance_level: float = Field(gt=0, lt=1)
+    performance_min_rows: PositiveInt
 
 
 class Params(Block):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from core.clock import Clock, SystemClock
 from core.errors import ArtifactError, RegistryError, ServiceError
-from monitoring.prediction_log import PredictionLog
+from monitoring.prediction_log import PredictionLog, Retention
 from serving.bar import Bar
 from serving.loaded import Loaded
 from serving.metrics import Metrics
@@ -111,10 +111,11 @@ class Challenger:
         capacity: int = 256,
         registry_patience: Patience | None = None,
         clock: Clock | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.metrics, self.share = metrics, share
         self.refused: str | None = None
-        self._resolver, self._log_root = resolver, log_root
+        self._resolver, self._log_root, self._retention = resolver, log_root, retention
         self._patience = Patience(PATIENCE_SECONDS)
         self._registry_patience = registry_patience or Patience(PATIENCE_SECONDS)
         self._clock = clock or SystemClock()
@@ -177,7 +178,9 @@ class Challenger:
         for kind in (SHADOW, CANARY) if self.share > 0 else (SHADOW,):
             if kind not in self._logs:
                 names = [feature.name for feature in model.manifest.features]
-                self._logs[kind] = PredictionLog(self._log_root / f"{model.name}@{kind}", names)
+                self._logs[kind] = PredictionLog(
+                    self._log_root / f"{model.name}@{kind}", names, retention=self._retention
+                )
 
     def install(self, rival: Rival | None, champion: Loaded) -> None:
         """Have `rival` from the next bar on; quick, and on the event loop."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from core.errors import ArtifactError, BellwetherError, RegistryError
+from monitoring.retention import Retention
 from serving.challenger import Challenger
 from serving.last_good import LastGood
 from serving.memory import Memory
@@ -66,7 +67,15 @@ class Fleet:
         if self._bundle is not None:
             resolver = DirectoryResolver(self._bundle)
             log_root = self._settings.prediction_log_dir
-            return [Slot(resolver, log_root=log_root, metrics=self._metrics, memory=self._memory())]
+            return [
+                Slot(
+                    resolver,
+                    log_root=log_root,
+                    metrics=self._metrics,
+                    memory=self._memory(),
+                    retention=self._retention,
+                )
+            ]
         names = [self._model] if self._model else self._champions(wait)
         self._known.update(names)
         return [self._slot(name) for name in names]
@@ -111,6 +120,7 @@ class Fleet:
             log_root=log_root,
             metrics=self._metrics,
             share=self._settings.canary_share,
+            retention=self._retention,
             registry_patience=self._patience,
         )
         return Slot(
@@ -121,8 +131,14 @@ class Fleet:
             name=name,
             challenger=challenger,
             memory=self._memory(),
+            retention=self._retention,
             registry_patience=self._patience,
         )
+
+    @property
+    def _retention(self) -> Retention:
+        settings = self._settings
+        return Retention(settings.log_days, settings.log_megabytes, settings.log_min_rows)
 
     def _memory(self) -> Memory | None:
         if self._fresh:

@@ -72,10 +72,10 @@ class Memory:
         At the start of a process from the disk; while `serving`, whose states will be moved over where they
         fit, only when the new model computes other features. ServiceError when another process holds them.
         """
-        if self._archive is None:
+        if serving is None:
             self._open(model)
             self._restore(timeframe, states)
-        elif serving is not None and not serving.continued_by(states):
+        elif not serving.continued_by(states):
             self._backfill(timeframe, states)
             states.replay(self._archived(0, lost=False))
 
@@ -113,7 +113,8 @@ class Memory:
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._lock is None:
             self._lock = _lock(self.directory)
-        self._archive = BarArchive(self.directory)
+        if self._archive is None:
+            self._archive = BarArchive(self.directory)
 
     def _restore(self, timeframe: str, states: States) -> None:
         found = checkpoints.read_all(self.directory)

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from core.errors import ArtifactError, RegistryError
-from monitoring.prediction_log import PredictionLog
+from monitoring.prediction_log import PredictionLog, Retention
 from serving.artefact import Artefact
 from serving.challenger import Challenger
 from serving.errors import NotReady
@@ -57,6 +57,7 @@ class Slot:
         name: str | None = None,
         challenger: Challenger | None = None,
         memory: Memory | None = None,
+        retention: Retention | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         registry_patience: Patience | None = None,
     ) -> None:
@@ -64,6 +65,7 @@ class Slot:
         self.metrics, self.name, self.challenger = metrics, name, challenger
         # None: feature state begins at the bundle's at every start
         self.memory = memory
+        self._retention = retention
         self._patience = Patience(patience_seconds)
         # shared by every slot: a registry that hangs is waited for once
         self._registry_patience = registry_patience or Patience(patience_seconds)
@@ -118,7 +120,7 @@ class Slot:
         old, model = self._current, loaded.model
         names = [feature.name for feature in model.manifest.features]
         if self._log is None:
-            self._log = PredictionLog(self._log_root / model.name, names)
+            self._log = PredictionLog(self._log_root / model.name, names, retention=self._retention)
         else:
             self._log.use_features(names)
         if old is not None:
