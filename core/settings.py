@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65535, description="port of the Prefect server that `up` starts")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="port of the MLflow UI that `up` starts")
     poll_seconds: float = Field(2.0, gt=0, description="how often the service looks for a new champion")
+    registry_seconds: float = Field(
+        3.0, gt=0, description="how long the service waits for the registry, or for the disk of a bundle"
+    )
     canary_share: float = Field(
         0.0, ge=0, le=1, description="share of the symbols that the challenger answers for, by a stable hash"
     )

@@ -12,7 +12,7 @@ from serving.challenger import Challenger
 from serving.last_good import LastGood
 from serving.memory import Memory
 from serving.metrics import Metrics
-from serving.patience import PATIENCE_SECONDS, Patience
+from serving.patience import Patience
 from serving.resolver import CHALLENGER, DirectoryResolver, RegistryResolver, models_with_alias
 from serving.slot import Slot
 
@@ -38,7 +38,7 @@ class Fleet:
         self._fresh = fresh
         self._database = settings.mlflow_dir / "mlflow.db"
         self._copies = settings.var_dir / "serving"
-        self._patience = Patience(PATIENCE_SECONDS)
+        self._patience = Patience(settings.registry_seconds)
         self._known: set[str] = set()
         self._failed: dict[str, float] = {}
         self._logger = structlog.get_logger(component="serving")
@@ -130,6 +130,7 @@ class Fleet:
             metrics=self._metrics,
             name=name,
             challenger=challenger,
+            patience_seconds=self._settings.registry_seconds,
             memory=self._memory(),
             retention=self._retention,
             registry_patience=self._patience,

@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+import pandas as pd
 import psutil
 
-from tests.serving.kit import Service
+from tests.serving.kit import Service, as_body
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -105,6 +106,14 @@ async def _probe(service: Service, stalls: Stalls) -> None:
         stalls.statuses[int(answer[9:12])] += 1
         writer.close()
         await asyncio.sleep(0.02)
+
+
+def later_bars(bars: pd.DataFrame, more: int = 40_000) -> list[dict[str, object]]:
+    """Bodies of these bars, then `more` of them a minute apart."""
+    row = bars.iloc[-1].to_dict()
+    times = pd.date_range(bars.index[-1], periods=more + 1, freq="min", tz="UTC")[1:]
+    later = [{"symbol": "sp500", "timestamp": time.isoformat(), **row} for time in times]
+    return [*as_body(bars), *later]
 
 
 # --- load ---------------------------------------------------------------------------------------------------
@@ -287,11 +296,11 @@ def send_raw(service: Service, data: bytes) -> bytes:
     host, port = service.address.split(":")
     answer, ends = b"", data.endswith(TRUNCATED)
     with (
-        contextlib.suppress(ConnectionError, TimeoutError),
+        contextlib.suppress(OSError),
         socket.create_connection((host, int(port)), timeout=2) as bare,
     ):
         # an answer may come, and the connection end, before all was sent
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             bare.sendall(data.removesuffix(TRUNCATED))
             if ends:
                 bare.shutdown(socket.SHUT_WR)

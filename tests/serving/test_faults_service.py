@@ -14,8 +14,19 @@ import pandas as pd
 import pytest
 
 from monitoring.prediction_log import read
-from tests.serving.drills import Load, fuzz, get, memory_mb, open_files, percentile, send_raw, stall
+from tests.serving.drills import (
+    Load,
+    fuzz,
+    get,
+    later_bars,
+    memory_mb,
+    open_files,
+    percentile,
+    send_raw,
+    stall,
+)
 from tests.serving.kit import FakeRegistry, Service, as_body, eventually, make_bundle
+from tests.serving.openapi_fuzz import fuzz_document
 
 Start = Callable[..., Service]
 
@@ -37,6 +48,16 @@ def test_fuzzed_requests_are_never_the_services_fault(new_service: Start, bundle
     assert result.grown_mb < 50
     assert {200, 400, 404, 413} <= set(result.statuses)
     assert get(service, "/v2/health/ready")[0] == 200
+    assert "Traceback" not in service.stderr.read_text()
+
+
+def test_requests_made_from_the_document_are_never_the_services_fault(
+    new_service: Start, bundle: Path
+) -> None:
+    service = new_service(bundle=bundle)
+    statuses, faults = fuzz_document(service, 1)
+    assert faults == []
+    assert statuses.total() > 20
     assert "Traceback" not in service.stderr.read_text()
 
 
@@ -63,7 +84,7 @@ def test_hot_swaps_under_load_lose_and_mix_nothing(
         registry.add(version, directory)
     registry.alias(1)
     service = new_service(home, BELLWETHER_POLL_SECONDS="0.02")
-    load = Load(service, [{**body, "symbol": "sp500"} for body in _endless(bars)])
+    load = Load(service, later_bars(bars.iloc[601:]))
     with load.running():
         for number in range(1, 13):
             version = str(number % 3 + 1)
@@ -72,14 +93,6 @@ def test_hot_swaps_under_load_lose_and_mix_nothing(
     assert load.failures == []
     assert all(len(versions) == 1 for _, _, versions in load.answers)
     assert b'bellwether_model_swaps_total{model="sp500-1d"} 12' in get(service, "/metrics")[1]
-
-
-def _endless(bars: pd.DataFrame) -> list[dict[str, object]]:
-    """The bars after the as-of bar, then more of them, a day apart."""
-    last, row = bars.index[-1], bars.iloc[-1].to_dict()
-    more = pd.date_range(last, periods=20_000, freq="D", tz="UTC")[1:]
-    later = [{"symbol": "sp500", "timestamp": time.isoformat(), **row} for time in more]
-    return [*as_body(bars.iloc[601:]), *later]
 
 
 def test_moving_the_alias_back_is_served_within_a_poll(
@@ -113,7 +126,7 @@ def test_sigterm_under_load_loses_no_acknowledged_prediction(
 ) -> None:
     service = new_service(bundle=bundle)
     loads = [
-        Load(service, [{**body, "symbol": symbol} for body in _endless(bars)], pause=0.0)
+        Load(service, [{**body, "symbol": symbol} for body in later_bars(bars.iloc[601:])], pause=0.0)
         for symbol in ("sp500", "AAA", "BBB")
     ]
     threads = [threading.Thread(target=load.run) for load in loads]
@@ -168,7 +181,7 @@ def test_a_registry_that_hangs_at_the_start_and_while_running(
     home = tmp_path / "home"
     registry = FakeRegistry(home / "mlflow" / "mlflow.db")
     registry.promote(1, bundle)
-    service = new_service(home)
+    service = new_service(home, BELLWETHER_REGISTRY_SECONDS="0.5")
     registry.database.rename(tmp_path / "kept.db")
     os.mkfifo(registry.database)
     assert eventually(lambda: b"did not answer" in get(service, "/v2/health/ready")[1])
@@ -178,7 +191,7 @@ def test_a_registry_that_hangs_at_the_start_and_while_running(
     started = time.monotonic()
     assert service.stop() == 0
     assert time.monotonic() - started < 5
-    again = new_service(home)
+    again = new_service(home, BELLWETHER_REGISTRY_SECONDS="0.5")
     assert again.cold_start < 15
     assert get(again, "/v2/health/ready")[0] == 200
     assert json.loads(get(again, "/v1/signal/sp500")[1])["model_version"] == "1"
