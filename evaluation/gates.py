@@ -3,7 +3,8 @@
 Three kinds of check:
 
 - integrity: the artefact is what was trained (parity, valid probabilities, enough rows, intact bundle);
-- quality: its probabilities are calibrated, and better than a base rate with the same recalibration;
+- quality: its probabilities are calibrated, better than a base rate with the same recalibration, and not
+  too good to be true, which would mean a leak;
 - trade: its record after costs is better than luck, given everything that was tried.
 
 A model is `servable` when all of integrity and quality pass, `tradable` when the trade checks pass too.
@@ -49,12 +50,12 @@ def judge(
             *_integrity(evidence, parity, serve, bundle_fault),
             _calibrated(evidence, serve),
             _skilled(evidence, serve),
+            _credible_sharpe(evidence, trade),
+            _credible_hits(evidence, trade),
             recount(evidence, [], trade),
             _enough_trades(evidence, trade),
             _beats_benchmark(evidence),
             _drawdown(evidence, trade),
-            _credible_sharpe(evidence, trade),
-            _credible_hits(evidence, trade),
         ]
     )
 
@@ -270,7 +271,7 @@ def _credible(rule: str, what: str, value: float, limit: float) -> Check:
     passed = value <= limit
     reason = f"{what} {value:.3f} {_within(value, limit)} {limit:.3f}"
     reason += "" if passed else ": too good to be true; look for a leak before anything else"
-    return Check(rule, "trade", passed, value, limit, reason)
+    return Check(rule, "quality", passed, value, limit, reason)
 
 
 def _get(evidence: Mapping[str, Any], *keys: str) -> Any:

@@ -228,3 +228,10 @@ def test_gates_are_light_to_import():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
+
+
+def test_a_result_too_good_to_be_true_may_not_even_serve(record, parity):
+    record["backtests"]["logistic"]["sharpe"] = 12.9
+    verdict = judge(record, parity, SERVE, TRADE, bundle_fault=None)
+    assert verdict.integrity
+    assert not verdict.servable
