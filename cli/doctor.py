@@ -15,9 +15,10 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from core.errors import RegistryError
+from core.processes import environment_of
 from core.settings import Settings, kernel_cache
 from flows.find import champions, database
-from flows.spawn import MARK, environment_of
+from flows.spawn import MARK
 from flows.stack import CODE, port_is_free
 
 _PYTHON = (3, 11)

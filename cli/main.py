@@ -1,5 +1,6 @@
 """The `bellwether` command. Every verb imports what it needs when it runs, so `--help` stays fast."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog="Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by a gate.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by a gate, 130 ctrl-C.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -188,6 +189,7 @@ def doctor(json: Json = False) -> None:
 
 def main() -> None:
     """Entry point: one message per failure, the documented exit code, never a traceback."""
+    _end_in_order()
     try:
         app()
     except ConfigurationError as error:
@@ -197,9 +199,39 @@ def main() -> None:
     except BellwetherError as error:
         _fail("refused" if error.exit_code == 3 else "error", str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", "what was finished is kept; run the command again to go on")
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer makes a plain exit of ctrl-C
+        code = 130 if isinstance(stop, KeyboardInterrupt) else stop.code
+        if code in _STOPPED:
+            _fail(_STOPPED[code], "what was finished is kept; run the command again to go on")
+        sys.exit(code)
+    except Exception as error:  # noqa: BLE001  the edge of the process
+        _fail("error", _explain(error))
+        sys.exit(1)
+
+
+_STOPPED = {130: "interrupted", 143: "terminated", 129: "hung up"}
+
+
+def _end_in_order() -> None:
+    """Make SIGTERM and SIGHUP unwind as ctrl-C does, so that what was started is ended."""
+
+    def stop(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, stop)
+
+
+def _explain(error: Exception) -> str:
+    from core.faults import explain
+    from core.settings import load_settings
+
+    try:
+        return explain(error, load_settings().var_dir)
+    except ConfigurationError:
+        return explain(error, Path("var").absolute())
 
 
 def _fail(kind: str, message: str) -> None:

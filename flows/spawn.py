@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -18,12 +18,12 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
+from core import processes
 from core.errors import ServiceError
 
 MARK = "BELLWETHER_STACK"
 _TAIL_BYTES = 16_384
 _LOG_BYTES = 20_000_000
-_KILL_SECONDS = 5.0
 _direct = build_opener(ProxyHandler({}))
 
 
@@ -146,33 +146,12 @@ def tail(log: Path, lines: int = 12) -> str:
 
 def marked(prefix: str) -> list[psutil.Process]:
     """Every live process whose mark is `prefix` or starts with `prefix` + ":"; never this one."""
-    found = []
-    for process in psutil.process_iter():
-        mark = environment_of(process).get(MARK, "")
-        if process.pid != os.getpid() and (mark == prefix or mark.startswith(f"{prefix}:")):
-            found.append(process)
-    return found
+    return processes.marked(MARK, prefix)
 
 
 def end_marked(prefix: str, seconds: float = 5.0) -> int:
     """End every process that carries a mark: SIGTERM, a bounded wait, SIGKILL. Returns how many."""
-    ended: set[int] = set()
-    polite = monotonic() + seconds
-    while left := marked(prefix):
-        ended.update(process.pid for process in left)
-        _signal(left, signal.SIGTERM if monotonic() < polite else signal.SIGKILL)
-        psutil.wait_procs(left, timeout=min(seconds, 0.5))
-        if monotonic() > polite + _KILL_SECONDS:
-            raise ServiceError(f"processes {sorted(p.pid for p in left)} do not end: kill them by hand")
-    return len(ended)
-
-
-def environment_of(process: psutil.Process) -> dict[str, str]:
-    """A process's environment; empty when it is gone or another user's."""
-    try:
-        return dict(process.environ())
-    except (psutil.Error, OSError):
-        return {}
+    return processes.end_marked(MARK, prefix, seconds)
 
 
 def answers(url: str, seconds: float = 2.0) -> bool:
@@ -184,11 +163,3 @@ def answers(url: str, seconds: float = 2.0) -> bool:
         return error.code in (401, 403)
     except (URLError, OSError, ValueError):
         return False
-
-
-def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        try:
-            process.send_signal(number)
-        except psutil.NoSuchProcess:
-            continue

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
-from flows.spawn import environment_of
+from core.processes import environment_of
 from flows.stack import POOL
 
 _RUN_ID = "PREFECT__FLOW_RUN_ID"

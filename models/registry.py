@@ -21,10 +21,19 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.bundle import MANIFEST, REGISTRATION, Manifest, Registration, read_registration, verify
+from core.bundle import (
+    MANIFEST,
+    REGISTRATION,
+    Manifest,
+    Registration,
+    load_manifest,
+    read_registration,
+    verify,
+)
 from core.bundle import write_struct as write_registration
 from core.clock import Clock, SystemClock
-from core.errors import RegistryError
+from core.errors import ArtifactError, RegistryError
+from core.faults import disk_remedy
 from core.files import exclusive_lock, replace_directory, sha256_file, write_bytes
 from models.champions import Entry, entry, read_trail, write_trail
 from models.mlmodel import write_mlmodel
@@ -38,11 +47,16 @@ from models.versions import (
     evidence_tags,
     from_mlflow,
     local_path,
+    registration_of,
 )
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _HISTORY = PREFIX + "champions"
+_PLACED, _REGISTERED = "placed", "registration_sha256"
 _DESCRIPTION_LENGTH = 5000
+_DAMAGED = ("malformed", "not a database")
+_RESTORE = "restore the database from a backup, or move it away to begin a new one (see mlflow/README.md)"
+_CHECK = "`bellwether doctor` checks the store under mlflow/"
 
 
 class Registry:
@@ -76,7 +90,9 @@ class Registry:
 
         `run_id` continues a run of `start_run`. A fault while writing ends the run as FAILED.
         """
-        run = run_id or self.start_run(record.model, trials=record.trials)
+        # the identity goes in first: a run that is killed while logged and then repeated counts once
+        identity = {"manifest_sha256": record.manifest_sha256} if record.manifest_sha256 else {}
+        run = run_id or self.start_run(record.model, trials=record.trials, tags=identity)
         with _mapped(f"log a run of {record.model}"):
             try:
                 self._write_record(run, record)
@@ -147,10 +163,20 @@ class Registry:
         with _mapped(f"register {bundle_dir} as {manifest.model}"), self._lock():
             known = self._find(manifest.model, digest)
             if known is not None:
-                return Registered(self._complete(known, facts), known.directory, existing=True)
+                return Registered(self._complete(known, bundle_dir), known.directory, existing=True)
             directory = self._store(bundle_dir, run_id, manifest)
             version = self._create(manifest.model, directory, run_id, evidence, verdict)
             return Registered(self._write_facts(directory, facts, version), directory, existing=False)
+
+    def placed(self, model: str, version: str) -> bool:
+        """True once `mark_placed` was called: the version got its alias, or was refused one."""
+        with _mapped(f"read version {version} of {model}"):
+            return PREFIX + _PLACED in self._client.get_model_version(model, version).tags
+
+    def mark_placed(self, model: str, version: str) -> None:
+        """Record that the decision on a new version's alias was carried out."""
+        with _mapped(f"mark version {version} of {model}"):
+            self._client.set_model_version_tag(model, version, PREFIX + _PLACED, self._now())
 
     def get_alias(self, model: str, alias: str) -> str | None:
         """The version an alias points to, or None."""
@@ -259,18 +285,25 @@ class Registry:
         same = (v for v in self.versions(model) if v.tags.get("manifest_sha256") == digest)
         return next(same, None)
 
-    def _complete(self, known: Version, facts: Registration) -> Registration:
-        """The registration of an identical version, written now if a kill came before it was."""
-        written = read_registration(known.directory)
-        own = msgspec.structs.replace(facts, run_id=known.run_id)
-        return written or self._write_facts(known.directory, own, known.version)
+    def _complete(self, known: Version, bundle_dir: Path) -> Registration:
+        """The registration of an identical version; files that are gone or damaged are written again."""
+        try:
+            verify(known.directory)
+        except ArtifactError:
+            self._store(bundle_dir, known.run_id, load_manifest(bundle_dir))
+        path = known.directory / REGISTRATION
+        if path.exists() and sha256_file(path) == known.tags.get(_REGISTERED):
+            written = read_registration(known.directory)
+            if written is not None:
+                return written
+        return self._write_facts(known.directory, registration_of(known), known.version)
 
     def _write_facts(self, directory: Path, facts: Registration, version: str) -> Registration:
         """registration.json, and its hash as a tag: the manifest cannot hold it, the service checks it."""
         written = msgspec.structs.replace(facts, version=version)
         write_registration(directory / REGISTRATION, written)
         digest = sha256_file(directory / REGISTRATION)
-        self._client.set_model_version_tag(facts.model, version, PREFIX + "registration_sha256", digest)
+        self._client.set_model_version_tag(facts.model, version, PREFIX + _REGISTERED, digest)
         return written
 
     def _store(self, bundle_dir: Path, run_id: str, manifest: Manifest) -> Path:
@@ -329,9 +362,9 @@ def _mapped(action: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise RegistryError(
-            f"cannot {action}: {reason}; `bellwether doctor` checks the store under mlflow/"
-        ) from error
+        damaged = any(word in reason for word in _DAMAGED)
+        remedy = disk_remedy(reason) or (_RESTORE if damaged else _CHECK)
+        raise RegistryError(f"cannot {action}: {reason}; {remedy}") from error
 
 
 def _open(tracking_uri: str) -> MlflowClient:

@@ -82,6 +82,23 @@ def from_mlflow(found: Any, aliases: Mapping[str, str]) -> Version:
     )
 
 
+def registration_of(version: Version) -> Registration:
+    """What registration.json of a version says, from its tags: they are written in one step with it."""
+    tags = version.tags
+    return Registration(
+        model=version.model,
+        version=version.version,
+        run_id=version.run_id,
+        commit=tags["commit"],
+        dirty=tags["dirty"] == "true",
+        dvc_lock_sha256=tags["dvc_lock_sha256"],
+        registered_at=tags.get("registered_at", version.created.isoformat(timespec="seconds")),
+        trials=int(tags["trials"]),
+        tradable=tags["tradable"] == "true",
+        reasons=list(json.loads(tags["reasons"])),
+    )
+
+
 def evidence_tags(manifest: Manifest, digest: str, facts: Registration) -> dict[str, str]:
     """The tags of a version: what it is, where it came from, what the gate said."""
     return {
@@ -94,6 +111,7 @@ def evidence_tags(manifest: Manifest, digest: str, facts: Registration) -> dict[
         "commit": facts.commit,
         "dirty": str(facts.dirty).lower(),
         "dvc_lock_sha256": facts.dvc_lock_sha256,
+        "registered_at": facts.registered_at,
         "trials": str(facts.trials),
         "tradable": str(facts.tradable).lower(),
         "reasons": json.dumps(facts.reasons),

@@ -55,11 +55,10 @@ def bring_up_to_date(workspace: Workspace, on_step: OnStep = _ignore) -> list[St
             result = workspace.repro(stage, partial(_relay, on_step, stage))
         results.append(result)
         on_step(stage, result.status, result.seconds, headline(workspace.root, stage))
-    if not fresh:
-        on_step("push", "running", 0.0, "")
-        start = perf_counter()
-        workspace.push()
-        on_step("push", "ran", perf_counter() - start, "outputs are in the DVC remote")
+    on_step("push", "running", 0.0, "")
+    start = perf_counter()
+    state: Literal["ran", "unchanged"] = "ran" if workspace.push() else "unchanged"
+    on_step("push", state, perf_counter() - start, "outputs are in the DVC remote")
     return results
 
 

@@ -219,6 +219,21 @@ class Params(Block):
         return sha256_bytes(canonical_json(tree).encode())
 
 
+class _OneOfEach(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which a key given twice is a fault: the last one would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys differ."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if key != "<<" and keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{twice} is given twice: keep one", node.start_mark
+            )
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
 def load(path: Path = Path(PARAMS_FILE)) -> Params:
     """Read and check a parameter file; ConfigurationError lists every fault."""
     return check(read_tree(path))
@@ -227,9 +242,11 @@ def load(path: Path = Path(PARAMS_FILE)) -> Params:
 def read_tree(path: Path) -> dict[str, Any]:
     """The raw tree of a parameter file."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _OneOfEach)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path} does not exist: run from the checkout's root") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}): restore it from git") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from core.bundle import MODEL, REFERENCE, Manifest, load_manifest
-from core.errors import GateRefused, RegistryError, UsageError
+from core.bundle import MODEL, REFERENCE, Manifest, load_manifest, verify
+from core.errors import ArtifactError, GateRefused, RegistryError, UsageError
 from core.files import read_json
 from core.settings import Settings
 from evaluation.gates import compare
@@ -55,17 +55,25 @@ def resolve_model(registry: "Registry", model: str | None) -> str:
     return model
 
 
-def place(registry: "Registry", model: str, version: str, rules: Promotion, *, fresh: bool) -> Placement:
+def place(registry: "Registry", model: str, version: str, rules: Promotion) -> Placement:
     """Give a version that was just registered its alias.
 
     The first that passes the integrity checks becomes champion. A later one does when it predicts no
     worse than the champion on paired out-of-sample rows and does not cost the right to trade; else it is
-    challenger. One that was there before (`fresh` false) keeps what it has.
+    challenger. One that was placed before keeps what it has; one whose placing was killed gets it now.
     """
     held = {alias: registry.get_alias(model, alias) for alias in (CHAMPION, CHALLENGER)}
     mine = next((alias for alias, holder in held.items() if holder == version), None)
-    if mine or (held[CHAMPION] and not fresh):
+    if mine or (held[CHAMPION] and registry.placed(model, version)):
         return Placement(model, version, mine, f"identical to version {version}: nothing changed")
+    placement = _place_new(registry, model, version, rules, held)
+    registry.mark_placed(model, version)
+    return placement
+
+
+def _place_new(
+    registry: "Registry", model: str, version: str, rules: Promotion, held: dict[str, str | None]
+) -> Placement:
     candidate = find(registry, model, version)
     broken = [check.reason for check in integrity(candidate) if not check.passed]
     if broken:
@@ -75,7 +83,12 @@ def place(registry: "Registry", model: str, version: str, rules: Promotion, *, f
         return Placement(
             model, version, CHAMPION, "the first version that passes the integrity checks serves"
         )
-    check = against_champion(find(registry, model, str(held[CHAMPION])), candidate, rules)
+    champion = find(registry, model, str(held[CHAMPION]))
+    if lost := _lost(champion):
+        registry.set_alias(model, CHAMPION, version, lost)
+        registry.delete_alias(model, CHALLENGER)
+        return Placement(model, version, CHAMPION, f"replaces version {champion.version}, of which {lost}")
+    check = against_champion(champion, candidate, rules)
     if check.passed:
         registry.set_alias(model, CHAMPION, version, check.reason)
         registry.delete_alias(model, CHALLENGER)
@@ -100,12 +113,16 @@ def promote(
         raise UsageError(f"{model} has no challenger: name a version, see `bellwether models`")
     current = registry.get_alias(model, CHAMPION)
     if current == version:
+        _retire_challenger(registry, model, version)
         return Placement(model, version, CHAMPION, f"version {version} is the champion already")
     candidate = find(registry, model, version)
+    verify(candidate.directory)
     checks = integrity(candidate)
     if current is not None:
         rules = load(settings.home / PARAMS_FILE).promotion
-        checks.append(against_champion(find(registry, model, current), candidate, rules))
+        champion = find(registry, model, current)
+        if not _lost(champion):
+            checks.append(against_champion(champion, candidate, rules))
     refused = tuple(check.reason for check in checks if not check.passed)
     if refused and not force:
         raise GateRefused(
@@ -113,16 +130,23 @@ def promote(
         )
     reason = f"forced by {by or 'unknown'} against: {'; '.join(refused)}" if refused else "the gate agreed"
     registry.set_alias(model, CHAMPION, version, reason)
+    _retire_challenger(registry, model, version)
+    return Placement(model, version, CHAMPION, reason, refused)
+
+
+def _retire_challenger(registry: "Registry", model: str, version: str) -> None:
+    """A champion is no challenger any more, not even when a kill came between the two moves."""
     if registry.get_alias(model, CHALLENGER) == version:
         registry.delete_alias(model, CHALLENGER)
-    return Placement(model, version, CHAMPION, reason, refused)
 
 
 def rollback(settings: Settings, model: str | None = None) -> Placement:
     """Give the champion's alias back to the version that held it before."""
     registry = open_registry(settings)
     model = resolve_model(registry, model)
-    left = registry.get_alias(model, CHAMPION)
+    left, before = registry.get_alias(model, CHAMPION), registry.previous_champion(model)
+    if before is not None:
+        verify(find(registry, model, before).directory)
     version = registry.rollback(model)
     return Placement(model, version, CHAMPION, f"back from version {left}")
 
@@ -157,7 +181,10 @@ def against_champion(champion: "Version", challenger: "Version", rules: Promotio
             "so their losses cannot be compared"
         )
     theirs = _judged(challenger)
-    ours = _champion_probabilities(champion, old, challenger, new)
+    try:
+        ours = _champion_probabilities(champion, old, challenger, new)
+    except ArtifactError as error:
+        return _refused(f"the champion's evidence is gone, so the two cannot be compared: {error}")
     rows = theirs.index.intersection(ours.dropna().index)
     return compare(
         ours[rows].to_numpy(),
@@ -172,6 +199,15 @@ def against_champion(champion: "Version", challenger: "Version", rules: Promotio
 
 def _spelt(label: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(label.items()))
+
+
+def _lost(version: "Version") -> str:
+    """Why a version can no longer be served; empty when its files are whole."""
+    try:
+        verify(version.directory)
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def _refused(reason: str) -> Check:

@@ -49,10 +49,10 @@ def register(workspace: Workspace, *, reason: str) -> Registered:
         tags = {SOURCE_TAG: str(workspace.source)} if workspace.source else {}
         done = registry.register(bundle, run_id, **pedigree, **verdict, tags=tags)
     else:
-        # finishes what a kill between version and registration.json left undone
+        # finishes what a kill after the version was made left undone, and brings back files that are gone
         done = registry.register(bundle, known.run_id, **pedigree)
     version = done.registration.version
-    placed = promotion.place(registry, manifest.model, version, params.promotion, fresh=not done.existing)
+    placed = promotion.place(registry, manifest.model, version, params.promotion)
     return Registered(done.registration, done.directory, placed.alias, done.existing, placed.explanation)
 
 

@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from core.errors import BellwetherError
+from core.faults import explain
 from core.files import write_json, write_text
 from core.settings import disable_telemetry
 from pipelines.params import Params, load
@@ -23,19 +26,26 @@ def tell(message: str) -> None:
 def run(stage: str, work: Callable[[Path, Params], str]) -> None:
     """Run a stage in the current directory; `work` returns the headline shown beside the stage's name.
 
-    A BellwetherError becomes one message on standard error and in var/fault.json, from where the command
-    line takes it together with the exit code (DVC itself turns every failure into 255).
+    A fault becomes one message on standard error and in var/fault.json, from where the command line takes
+    it together with the exit code (DVC itself turns every failure into 255).
     """
     disable_telemetry()
     root = Path.cwd()
     try:
         headline = work(root, load())
+        write_text(root / STORE / stage / HEADLINE, headline + "\n")
     except BellwetherError as error:
-        fault = {"stage": stage, "message": str(error), "exit_code": error.exit_code}
-        write_json(root / "var" / FAULT_FILE, fault)
-        sys.stderr.write(f"{stage}: {error}\n")
-        sys.exit(error.exit_code)
-    write_text(root / STORE / stage / HEADLINE, headline + "\n")
+        _end(root, stage, str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001  the edge of the process
+        _end(root, stage, f"stage {stage}: {explain(error, root / 'var')}", BellwetherError.exit_code)
+
+
+def _end(root: Path, stage: str, message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{stage}: {message}\n")
+    # on a full disk the message still reaches whoever reads standard error
+    with suppress(OSError):
+        write_json(root / "var" / FAULT_FILE, {"stage": stage, "message": message, "exit_code": code})
+    sys.exit(code)
 
 
 def headline(root: Path, stage: str) -> str:

@@ -17,17 +17,23 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
+import yaml
+
 from core.errors import ConfigurationError, DataError, StageFailed
-from core.files import exclusive_lock, sha256_file, write_bytes, write_text
+from core.faults import disk_remedy
+from core.files import exclusive_lock, read_json, sha256_file, write_bytes, write_text
+from core.processes import end_marked
 from core.settings import Settings, child_environment
-from pipelines.dvc_lock import release_dead
+from pipelines.dvc_lock import release_dead, set_aside_damaged
 from pipelines.params import PARAMS_FILE, check, check_names, read_tree, with_overrides, write_tree
 
 STAGES = ("ingest", "validate", "features", "labels", "train", "evaluate", "export", "gate")
 STORE, REPORTS, INBOX = Path("data/store"), Path("reports"), Path("data/inbox")
-FAULT_FILE = "fault.json"
+FAULT_FILE, PUSHED_FILE = "fault.json", "pushed.txt"
 _POOL = 4
 _COMPILED = ("features", "trading")
+# What a run starts carries its workspace under this name: a killed run's processes are found by it.
+_MARK = "BELLWETHER_WORKSPACE"
 OnLine = Callable[[str], None]
 
 
@@ -65,6 +71,7 @@ class Workspace:
 
     def stale(self) -> set[str]:
         """Stages whose own dependencies, parameters or outputs changed; later stages may follow them."""
+        check_stages(self.root)
         answer = self._query("status", "--json").splitlines()
         status = json.loads(next((line for line in reversed(answer) if line.startswith("{")), "{}"))
         return {name.rpartition(":")[2] for name in status}
@@ -84,9 +91,14 @@ class Workspace:
         ran = any(f"Running stage '{stage}'" in line for line in lines)
         return StageResult(stage, "ran" if ran else "unchanged", perf_counter() - begin)
 
-    def push(self) -> None:
-        """Send outputs to the configured DVC remote."""
+    def push(self) -> bool:
+        """Send outputs to the configured DVC remote; False when these were sent before."""
+        note, outputs = self.root / "var" / PUSHED_FILE, self.lock_hash()
+        if note.exists() and note.read_text(encoding="utf-8") == outputs:
+            return False
         self._query("push", "--quiet")
+        write_text(note, outputs)
+        return True
 
     def git(self, *arguments: str) -> str:
         """Output of a git command here, stripped."""
@@ -111,10 +123,17 @@ class Workspace:
     def _failure(self, stage: str, code: int, lines: list[str]) -> StageFailed:
         path = self._fault_path()
         if path.exists():
-            fault = json.loads(path.read_text())
+            fault = read_json(path)
             return StageFailed(self._users_words(fault["message"]), fault["exit_code"])
+        if any(line.rstrip().endswith("exited with -9") for line in lines):
+            return StageFailed(
+                f"stage {stage} was killed (signal 9), most likely for want of memory: close other programs, "
+                "or lower train.processes or train.window"
+            )
         tail = "\n".join([line for line in lines if line.strip()][-12:])
-        return StageFailed(f"stage {stage} ended with exit code {code}; its last lines:\n{tail}")
+        return StageFailed(
+            _told(f"stage {stage} ended with exit code {code}; its last lines:\n{tail}", lines)
+        )
 
     def _users_words(self, message: str) -> str:
         """The message with the user's own file in place of the copy that the stage read."""
@@ -124,28 +143,59 @@ class Workspace:
     def _query(self, *arguments: str) -> str:
         code, lines = self._dvc(*arguments)
         if code:
-            raise StageFailed(f"dvc {' '.join(arguments)} failed: {' '.join(lines)[-500:]}")
+            raise StageFailed(_told(f"dvc {' '.join(arguments)} failed: {' '.join(lines)[-500:]}", lines))
         return "\n".join(lines)
 
     def _dvc(self, *arguments: str, on_line: OnLine = _ignore) -> tuple[int, list[str]]:
         """Exit code and output of a dvc command, one at a time in a workspace (a second would give up)."""
-        lines = []
+        lines: list[str] = []
         with exclusive_lock(self.root / ".dvc" / "tmp" / "bellwether.lock"):
+            end_marked(_MARK, str(self.root))
             release_dead(self.root)
+            set_aside_damaged(self.root)
             process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", *arguments],
                 cwd=self.root,
-                env=child_environment(BELLWETHER_HOME=str(self.settings.home)),
+                env=child_environment(BELLWETHER_HOME=str(self.settings.home), **{_MARK: str(self.root)}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                errors="replace",
             )
             with process:
-                for line in process.stdout or ():
-                    lines.append(line.rstrip())
-                    on_line(lines[-1])
+                try:
+                    for line in process.stdout or ():
+                        lines.append(line.rstrip())
+                        on_line(lines[-1])
+                except BaseException:
+                    end_marked(_MARK, str(self.root))
+                    raise
         return process.returncode, lines
+
+
+def check_stages(root: Path) -> None:
+    """ConfigurationError when dvc.yaml lacks a stage, which DVC would pass over in silence."""
+    path = root / "dvc.yaml"
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        missing = set(STAGES) - set(tree["stages"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"{path} cannot be read ({reason}): restore it with `git checkout dvc.yaml`"
+        ) from error
+    if missing:
+        raise ConfigurationError(
+            f"{path} lacks {', '.join(s for s in STAGES if s in missing)}: restore it with "
+            "`git checkout dvc.yaml`"
+        )
+
+
+def _told(message: str, lines: list[str]) -> str:
+    """A message with the remedy that DVC does not give."""
+    remedy = disk_remedy(" ".join(lines))
+    return f"{message}: {remedy}" if remedy else message
 
 
 def _git(root: Path, *arguments: str) -> str:
@@ -183,6 +233,7 @@ def _slot(home: Path) -> Iterator[Path]:
     for number in range(_POOL):
         with exclusive_lock(pool / f"{number}.lock", wait=False) as mine:
             if mine:
+                end_marked(_MARK, str(pool / str(number)))
                 yield pool / str(number)
                 return
     raise StageFailed(f"{_POOL} runs are under way in {pool}: wait for one to end")

@@ -1,5 +1,6 @@
 """The registry on a real store; one store for the module, each test under a model name of its own."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -183,6 +184,46 @@ def test_a_kill_before_registration_json_is_mended_by_registering_again(
     again = publish("1")
     assert again.existing
     assert again.registration == read_registration(first.directory) == first.registration
+
+
+@pytest.mark.parametrize("damage", ["gone", "half"])
+def test_the_facts_of_a_version_outlive_registration_json(
+    damage: str, publish: Callable[..., Registered], registry: Registry
+) -> None:
+    first = publish("1", trials=999, tradable=False, reasons=["999 trials"])
+    path = first.directory / REGISTRATION
+    path.write_bytes(path.read_bytes()[:20])
+    if damage == "gone":
+        path.unlink()
+    # whoever repeats the registration knows neither the trials nor the verdict of the first
+    assert publish("1", commit="e" * 40).registration == read_registration(first.directory)
+    assert read_registration(first.directory) == first.registration
+
+
+def test_lost_files_of_a_version_are_brought_back(publish: Callable[..., Registered]) -> None:
+    first = publish("1")
+    before = directory_hashes(first.directory)
+    shutil.rmtree(first.directory)
+    publish("1")
+    assert directory_hashes(first.directory) == before
+
+
+def test_a_version_is_placed_once(publish: Callable[..., Registered], registry: Registry, name: str) -> None:
+    publish("1")
+    assert not registry.placed(name, "1")
+    registry.mark_placed(name, "1")
+    assert registry.placed(name, "1")
+
+
+def test_a_run_killed_while_logged_and_repeated_counts_once(
+    registry: Registry, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = run_record(name, manifest_sha256="m" * 64)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(registry, "_write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        registry.log_run(record)
+    registry.log_run(record)
+    assert registry.trials(name) == 7
 
 
 def test_a_recount_may_overrule_the_manifest(publish: Callable[..., Registered], registry: Registry) -> None:

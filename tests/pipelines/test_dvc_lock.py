@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.dvc_lock import release_dead
+from core.errors import ConfigurationError
+from pipelines.dvc_lock import release_dead, set_aside_damaged
 
 
 @pytest.fixture
@@ -46,3 +47,30 @@ def test_a_torn_lock_file_is_removed(rwlock: Path, torn: str, tmp_path: Path) ->
 
 def test_no_lock_file_is_fine(tmp_path: Path) -> None:
     release_dead(tmp_path)
+
+
+@pytest.mark.parametrize("torn", ["", "schema: '2.0'\nsta", "schema: '2.0'\nstages:\n  a: {b", "- 1"])
+def test_a_torn_dvc_lock_is_set_aside(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "dvc.lock").write_text(torn)
+    set_aside_damaged(tmp_path)
+    assert not (tmp_path / "dvc.lock").exists()
+    assert (tmp_path / "var" / "dvc.lock.damaged").read_text() == torn
+
+
+def test_a_whole_dvc_lock_stays(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
+    set_aside_damaged(tmp_path)
+    assert (tmp_path / "dvc.lock").exists()
+
+
+def test_a_dvc_lock_that_another_dvc_may_be_writing_stays(rwlock: Path, tmp_path: Path) -> None:
+    rwlock.write_text("{}")
+    (tmp_path / "dvc.lock").write_text("")
+    set_aside_damaged(tmp_path)
+    assert (tmp_path / "dvc.lock").exists()
+
+
+def test_a_merge_is_left_to_a_person(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n")
+    with pytest.raises(ConfigurationError, match="both sides of a merge"):
+        set_aside_damaged(tmp_path)

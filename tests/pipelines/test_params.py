@@ -107,3 +107,21 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ConfigurationError, match=r"params\.yaml"):
         load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: {b: 1, b: 2}", "a:\n  c: 1\nd: 2\na:\n  c: 2"])
+def test_a_key_given_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match="is given twice"):
+        read_tree(tmp_path / "params.yaml")
+
+
+def test_anchors_may_be_merged(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("a: &x {b: 1}\nc: {<<: *x, d: 2}")
+    assert read_tree(tmp_path / "params.yaml")["c"] == {"b": 1, "d": 2}
+
+
+def test_a_folder_in_the_files_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(ConfigurationError, match=r"params\.yaml cannot be read"):
+        read_tree(tmp_path / "params.yaml")
