@@ -6,6 +6,8 @@ import pytest
 
 from core.errors import DataError
 from monitoring.decision import Severity
+from monitoring.outcomes import performance
+from monitoring.page import banner
 from monitoring.verdict import DriftRules, DriftVerdict, assess
 
 QUIET = [
@@ -132,6 +134,24 @@ def test_live_performance_raises_the_severity(noise: pd.DataFrame) -> None:
     raised = verdict.observation(extra=("performance", "concept"), degradation=0.1)
     assert raised.severity is Severity.HIGH
     assert raised.signals == ("performance", "concept")
+
+
+def test_a_verdict_with_live_outcomes_tells_of_them_everywhere(noise: pd.DataFrame) -> None:
+    verdict = assess(noise.iloc[800:], noise.iloc[:800], columns=["x0", "x1", "x2"])
+    wrong = np.tile([0.65, 0.35], 60)
+    index = noise.index[:120]
+    outcomes = pd.DataFrame(
+        {"probability": wrong, "label": 1 - np.round(wrong), "t1": index + pd.Timedelta(hours=1)}, index=index
+    )
+    live = performance(outcomes)
+    told = verdict.with_performance(live)
+    assert live.degraded
+    assert told.severity >= Severity.HIGH
+    assert told.severity is verdict.observation(live.signals, live.degradation).severity
+    assert "retrain" in told.action
+    assert live.reasons[0] in told.reasons
+    assert live.reasons[0] in banner(told)
+    assert banner(told) != banner(verdict)
 
 
 @pytest.mark.parametrize(
