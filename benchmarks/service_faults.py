@@ -16,7 +16,7 @@ from tests.serving.drills import Load, fuzz, later_bars, percentile, stall
 from tests.serving.kit import FakeRegistry, Service, eventually, make_bars, make_bundle
 from tests.serving.openapi_fuzz import fuzz_document
 
-RAW, PER_OPERATION, SWAPS = 9_000, 30, 100
+RAW, PER_OPERATION, SWAPS = 9_600, 30, 100
 Drill = Callable[[Path, pd.DataFrame], bool]
 
 

@@ -17,6 +17,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
+_WALKED = 1024
 # packing more than this holds up other requests: a thread does it
 _LARGE = 128 * 1024
 
@@ -56,9 +57,12 @@ class Request:
         return dict(self.scope["headers"])
 
     def query(self, name: str) -> str | None:
-        """A parameter of the query by name; None when it is not given or empty."""
+        """A parameter of the query by name; None when it is not given or empty, BadRequest for too many."""
         given: bytes = self.scope.get("query_string", b"")
-        found = parse_qs(given.decode("ascii", "replace"), max_num_fields=16).get(name) if given else None
+        try:
+            found = parse_qs(given.decode("ascii", "replace"), max_num_fields=16).get(name) if given else None
+        except ValueError:
+            raise BadRequest("the query has more than 16 parameters") from None
         return found[0] if found else None
 
     def decode(self, decoder: "msgspec.json.Decoder[T]") -> T:
@@ -117,27 +121,45 @@ async def packed(response: Response, request: Request) -> Response:
 
 async def read_body(receive: Receive, limits: Limits) -> bytes:
     """The whole body; BodyTooLarge over the limit, BodyTimeout when it stalls."""
+    task, deadline = asyncio.current_task(), _Deadline()
+    assert task is not None
+    timer = asyncio.get_running_loop().call_later(limits.body_seconds, deadline.expire, task)
+    try:
+        return await _received(receive, limits.body_bytes)
+    except asyncio.CancelledError:
+        if deadline.expired and task.uncancel() == 0:
+            raise BodyTimeout(
+                f"the body did not arrive within {limits.body_seconds:g} s: send it again"
+            ) from None
+        raise
+    finally:
+        timer.cancel()
+
+
+class _Deadline:
+    """What asyncio.timeout does, in a third of its time: it is part of every request."""
+
+    expired = False
+
+    def expire(self, task: "asyncio.Task[Any]") -> None:
+        self.expired = True
+        task.cancel()
+
+
+async def _received(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise BadRequest("the client went away before its body arrived")
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > limits.body_bytes:
-                    raise BodyTooLarge(
-                        f"the body is over {limits.body_bytes} bytes: send fewer bars per request"
-                    )
-                chunks.append(chunk)
-                if not message.get("more_body"):
-                    return b"".join(chunks)
-    except TimeoutError:
-        raise BodyTimeout(
-            f"the body did not arrive within {limits.body_seconds:g} s: send it again"
-        ) from None
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("the client went away before its body arrived")
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(f"the body is over {limit} bytes: send fewer bars per request")
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)
 
 
 @dataclass
@@ -154,6 +176,8 @@ class Router:
         self.routes: list[tuple[str, str]] = []
         self._root = _Node()
         self._exact: dict[str, _Node] = {}
+        # paths with variable parts that were asked for: most clients ask for few, again and again
+        self._walked: dict[bytes, tuple[_Node, list[str]]] = {}
 
     def add(self, method: str, pattern: str, handler: Handler) -> None:
         """Answer `method` on `pattern` with `handler`."""
@@ -172,9 +196,11 @@ class Router:
     def find(self, method: str, path: str, raw_path: bytes) -> tuple[str, Handler, list[str]]:
         """Pattern, handler and variable parts; NotFound or MethodNotAllowed when there is none."""
         known = self._exact.get(path)
-        node, parameters = (known, []) if known else self._walk(raw_path)
+        node, parameters = (known, []) if known else self._walked.get(raw_path) or self._walk(raw_path)
         if node is None or not node.handlers:
             raise NotFound(f"path {path[:200]!r} does not exist: see /openapi.json")
+        if known is None and len(self._walked) < _WALKED and len(raw_path) < 200:
+            self._walked[raw_path] = node, parameters
         found = node.handlers.get(method)
         if found is None:
             raise MethodNotAllowed(f"{method} {path[:200]}: use {' or '.join(sorted(node.handlers))}")

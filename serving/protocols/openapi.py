@@ -39,9 +39,14 @@ def routes(router: Router) -> None:
     """Mount the protocol."""
 
     async def get(request: Request) -> Response:
-        return answer(document())
+        return Response(200, _encoded())
 
     router.add("GET", "/openapi.json", get)
+
+
+@functools.cache
+def _encoded() -> bytes:
+    return answer(document()).body
 
 
 @functools.cache

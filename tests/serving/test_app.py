@@ -220,6 +220,9 @@ def test_null_is_a_missing_feature(app: App) -> None:
         ("GET", "/v1/signal/unknown", 404),
         ("GET", "/v1/signal/%ff%00", 404),
         ("GET", "/v1/signal/sp500?x=1", 200),
+        ("GET", "/v1/signal/sp500?timeframe=1d", 200),
+        ("GET", "/v1/signal/sp500?timeframe=1h", 422),
+        ("GET", "/v1/signal/sp500?" + "a=1&" * 17, 400),
     ],
 )
 def test_paths(app: App, method: str, path: str, status: int) -> None:
