@@ -48,7 +48,7 @@ def test_a_torn_tail_is_no_fault_and_damage_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("needed", "left"), [(1, 10), (5, 6), (99, 2)])
 def test_trimming_keeps_what_checkpoints_need_and_a_size(tmp_path: Path, needed: int, left: int) -> None:
-    archive = fill(tmp_path, 20, roll_bytes=150, keep_bytes=400)
+    archive = fill(tmp_path, 20, roll_bytes=130, keep_bytes=400)
     archive.close()
     assert len(list(tmp_path.glob("bars-*.wal"))) == 10
     archive.trim(needed)
