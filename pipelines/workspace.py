@@ -32,6 +32,10 @@ STORE, REPORTS, INBOX = Path("data/store"), Path("reports"), Path("data/inbox")
 FAULT_FILE, PUSHED_FILE = "fault.json", "pushed.txt"
 _POOL = 4
 _COMPILED = ("features", "trading")
+_LOST = {
+    ".git": "a run records the commit of its code; clone the repository again, or `git init` and commit",
+    ".dvc/config": "restore it with `git checkout .dvc`",
+}
 # What a run starts carries its workspace under this name: a killed run's processes are found by it.
 _MARK = "BELLWETHER_WORKSPACE"
 OnLine = Callable[[str], None]
@@ -148,6 +152,9 @@ class Workspace:
 
     def _dvc(self, *arguments: str, on_line: OnLine = _ignore) -> tuple[int, list[str]]:
         """Exit code and output of a dvc command, one at a time in a workspace (a second would give up)."""
+        for needed in (".git", ".dvc/config"):
+            if not (self.root / needed).exists():
+                raise ConfigurationError(f"{self.root / needed} is gone: {_LOST[needed]}")
         lines: list[str] = []
         with exclusive_lock(self.root / ".dvc" / "tmp" / "bellwether.lock"):
             end_marked(_MARK, str(self.root))

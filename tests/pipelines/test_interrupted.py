@@ -1,6 +1,7 @@
 """A run that was stopped: its processes end, its outputs are pushed by the next one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,9 @@ FAKE_DVC = {
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     (tmp_path / "dvc.lock").write_text("stages: {}\n")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").touch()
     return Workspace(tmp_path, Settings(home=tmp_path))
 
 
@@ -111,3 +115,10 @@ def test_a_damaged_dvc_yaml_is_named(tmp_path: Path, text: str) -> None:
 def test_a_whole_dvc_yaml_passes(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(f"stages: {dict.fromkeys(STAGES, 1)}")
     check_stages(tmp_path)
+
+
+@pytest.mark.parametrize(("gone", "remedy"), [(".git", "git init"), (".dvc", r"git checkout \.dvc")])
+def test_a_checkout_without_git_or_dvc_is_named(workspace: Workspace, gone: str, remedy: str) -> None:
+    shutil.rmtree(workspace.root / gone)
+    with pytest.raises(ConfigurationError, match=f"is gone: .*{remedy}"):
+        workspace.push()
