@@ -201,7 +201,7 @@ def damage(path: Path) -> str:
         return "" if "locked" in str(error) else str(error)
     except sqlite3.DatabaseError as error:
         return str(error)
-    return "" if answer == "ok" else str(answer)
+    return "" if answer == "ok" else " ".join(str(answer).split())
 
 
 def _fault(need: Requirement) -> str:

@@ -46,4 +46,10 @@ def replay(
     sides = ", ".join(f"{count} {side}" for side, count in sorted(seen.sides.items()))
     console.print(f"signals   {sides}")
     console.print(f"took      {seen.seconds:.1f} s, {seen.bars / seen.seconds:.0f} bars/s")
-    console.print(f"next      bellwether drift --model {done.model}")
+    console.print(f"next      {next_command(done.model, start, until)}")
+
+
+def next_command(model: str, start: str | None, until: str | None) -> str:
+    """The command that judges the days just replayed, and no others."""
+    days = (f" --{name} {day}" for name, day in (("from", start), ("until", until)) if day)
+    return f"bellwether drift --model {model}{''.join(days)}"

@@ -80,7 +80,8 @@ def plan(settings: Settings) -> Plan:
         "mlflow", "mlflow", "server", "--host", LOOPBACK, "--port", str(settings.mlflow_port),
         "--workers", "1", "--backend-store-uri", settings.tracking_uri,
         "--artifacts-destination", settings.artifacts_dir.as_uri(),
-        ready=lambda: answers(f"{root['mlflow']}/health"), url=root["mlflow"],
+        ready=lambda: answers(f"{root['mlflow']}/health"),
+        url=f"{root['mlflow']}/#/experiments?workflowType=machine_learning",
     )  # fmt: skip
     setup = module("deploy", "flows.deploy", ready=_yes)
     worker = module(

@@ -264,6 +264,7 @@ class Registry:
 
     def _write_record(self, run: str, record: RunRecord) -> None:
         now = int(self._clock.now().timestamp() * 1000)
+        self._client.update_run(run, name=f"{record.model} as of {record.as_of[:10]}")
         series = [*((k, (v,)) for k, v in record.metrics.items()), *record.fold_metrics.items()]
         metrics = [
             Metric(name, float(value), now, step)
@@ -361,7 +362,7 @@ def _mapped(action: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).partition(" [SQL: ")[0]
         damaged = any(word in reason for word in _DAMAGED)
         remedy = disk_remedy(reason) or (_RESTORE if damaged else _CHECK)
         raise RegistryError(f"cannot {action}: {reason}; {remedy}") from error

@@ -57,6 +57,8 @@ def replay(
     registry = open_registry(settings)
     model = resolve_model(registry, model)
     first = pd.Timestamp(day(start, time.min)) if start else None
+    if first is not None and until and pd.Timestamp(day(until, time.max)) < first:
+        raise UsageError(f"from {start} until {until} holds no day: the first day comes first")
     version = _version_at(registry.versions(model), model, first)
     manifest = load_manifest(version.directory)
     bars = _bars(settings, manifest, first, until, overrides or {})

@@ -115,6 +115,8 @@ def test_a_run_keeps_everything(registry: Registry, store: Path, name: str, tmp_
         tags={"note": "first"},
     )
     run = registry.log_run(record)
+    named = stored_run(store, "select name from runs where run_uuid=?", run)
+    assert named == [(f"{name} as of {record.as_of[:10]}",)]
     metrics = registry.metrics(run)
     assert (metrics["auc"], metrics["fold.log_loss"]) == (0.53, 0.68)
     steps = "select step, value from metrics where run_uuid=? and key='fold.log_loss' order by step"
@@ -354,8 +356,9 @@ def test_names_that_mlflow_misreads_are_refused(registry: Registry, bad: str) ->
 
 def test_a_damaged_database_is_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"not a database" * 99)
-    with pytest.raises(RegistryError, match="is not an SQLite database"):
+    with pytest.raises(RegistryError, match="is not an SQLite database") as caught:
         Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+    assert "[SQL" not in str(caught.value)
     assert (tmp_path / "mlflow.db").read_bytes() == b"not a database" * 99
 
 
