@@ -79,9 +79,7 @@ def replay(
     from_: Annotated[str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="First day, UTC.")] = None,
     until: Day = None,
     model: Model = None,
-    url: Annotated[
-        str | None, typer.Option(help="A running service; default: the one on the configured port.")
-    ] = None,
+    url: Annotated[str | None, typer.Option(help="A running service; default: one of its own.")] = None,
     set_: Set = None,
     json: Json = False,
 ) -> None:

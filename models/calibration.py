@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.errors import ArtifactError, ConfigurationError, DataError
 from models.logits import Floats, penalised_fit, prior_precisions, sigmoid
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Kind = Literal["sigmoid", "isotonic"]
+_PLATEAU_ROWS = 20.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def fit_calibrator(kind: Kind, z: Floats, y: Floats, w: Floats, *, shrinkage: fl
         raise ConfigurationError(f"ensemble.calibration = {kind!r}: must be sigmoid or isotonic")
     if len(z) == 0:
         raise DataError("calibration: 0 rows, at least 1 is needed; lengthen the test blocks")
-    return _fit_sigmoid(z, y, w, shrinkage) if kind == "sigmoid" else _fit_isotonic(z, y, w)
+    return _fit_sigmoid(z, y, w, shrinkage) if kind == "sigmoid" else _fit_isotonic(z, y, w, shrinkage)
 
 
 def _fit_sigmoid(z: Floats, y: Floats, w: Floats, shrinkage: float) -> Calibrator:
@@ -83,11 +85,32 @@ def _fit_sigmoid(z: Floats, y: Floats, w: Floats, shrinkage: float) -> Calibrato
     return Calibrator("sigmoid", a=max(float(a), 0.0), b=float(b))
 
 
-def _fit_isotonic(z: Floats, y: Floats, w: Floats) -> Calibrator:
+def _fit_isotonic(z: Floats, y: Floats, w: Floats, shrinkage: float) -> Calibrator:
+    """Isotonic plateaus, joined until each holds enough rows, each with one hit and one miss added.
+
+    A plateau of two or three rows at an edge would else answer nearly 0 or 1, and so would every outlier.
+    """
     from sklearn.isotonic import IsotonicRegression
 
-    fitted = IsotonicRegression(out_of_bounds="clip").fit(sigmoid(z), y, sample_weight=w)
-    # Laplace's bound: n rows cannot show a probability nearer to 0 or 1 than this.
-    margin = 1.0 / (len(z) + 2.0)
-    levels = np.clip(fitted.y_thresholds_, margin, 1.0 - margin)
-    return Calibrator("isotonic", x=tuple(fitted.X_thresholds_.tolist()), y=tuple(levels.tolist()))
+    q = sigmoid(z)
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(q, y, sample_weight=w)
+    _, plateau = np.unique(fitted.predict(q), return_inverse=True)
+    group = _joined(np.bincount(plateau, weights=w).tolist(), _PLATEAU_ROWS * shrinkage)[plateau]
+    rows = np.bincount(group, weights=w)
+    levels = np.maximum.accumulate((np.bincount(group, weights=w * y) + 1.0) / (rows + 2.0))
+    knots: dict[float, float] = {}
+    for number, level in enumerate(levels.tolist()):
+        inside = q[group == number]
+        knots |= {float(inside.min()): level, float(inside.max()): level}
+    return Calibrator("isotonic", x=tuple(knots), y=tuple(knots.values()))
+
+
+def _joined(rows: list[float], least: float) -> NDArray[np.int64]:
+    """Number of the group of each plateau: neighbours are joined until a group holds `least` rows."""
+    group, held, number = np.zeros(len(rows), dtype=np.int64), 0.0, 0
+    for place, some in enumerate(rows):
+        group[place], held = number, held + some
+        if held >= least:
+            number, held = number + 1, 0.0
+    # what is left over at the end is too small to stand alone
+    return np.minimum(group, max(number - 1, 0)) if held > 0.0 else group

@@ -13,7 +13,7 @@ import pandas as pd
 
 from core.bars import check_bars
 from core.bundle import Manifest, load_manifest
-from core.errors import DataError, RegistryError, UsageError
+from core.errors import DataError, RegistryError, ServiceError, UsageError
 from core.settings import Settings, child_environment
 from data.sources import SourceRequest, open_source
 from pipelines.drift import day
@@ -150,4 +150,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
         said.append(line.strip())
         if "http://" in line:
             return "http://" + line.split("http://", 1)[1].split()[0]
-    raise UsageError(f"the service for this replay did not start: {' '.join(said)[-500:]}")
+    raise ServiceError(
+        f"the service for this replay did not start ({' '.join(said)[-400:]}): when one is running already, "
+        "name it with --url"
+    )

@@ -65,8 +65,8 @@ class Artefact:
         if self.tradable:
             return []
         registered = self.registration.reasons if self.registration else []
-        found = list(dict.fromkeys([*self.manifest.reasons, *registered]))
-        return found or ["the gate has not approved this model for trading"]
+        # the registry judged over more trials: its reasons stand in place of the bundle's
+        return registered or self.manifest.reasons or ["the gate has not approved this model for trading"]
 
 
 def read_artefact(

@@ -44,6 +44,17 @@ def test_one_class_stays_inside_zero_and_one() -> None:
     assert fitted.predict(np.array([0.0])).item() == pytest.approx(0.9)
 
 
+def test_a_few_rows_at_the_edge_do_not_make_a_certainty() -> None:
+    rng = np.random.default_rng(3)
+    z = np.linspace(-0.1, 0.1, 250)
+    y = (rng.random(250) < 0.55).astype(float)
+    y[-3:] = 1.0
+    y[:3] = 0.0
+    fitted = fit_calibrator("isotonic", z, y, np.full(250, 1.0 / 6.0))
+    assert fitted.predict(np.array([5.0])).item() < 0.8
+    assert fitted.predict(np.array([-5.0])).item() > 0.2
+
+
 def test_json_round_trip_is_exact() -> None:
     import json
 
