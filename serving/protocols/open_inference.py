@@ -1,6 +1,6 @@
 """Open Inference Protocol v2 over REST, JSON tensors and the binary tensor extension.
 
-Sources: https://github.com/kserve/open-inference-protocol, inference_rest; Triton's binary tensor data
+Sources: the Open Inference Protocol specification, inference_rest; Triton's binary tensor data
 extension. One extension of our own: null in `data` is a missing feature (NaN), which JSON cannot say.
 """
 
