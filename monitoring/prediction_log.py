@@ -10,8 +10,6 @@ The same process removes old segments (`monitoring.retention`).
 Memory does not grow with the log. Readers merge segments and journals, so sealing may lag or fail.
 """
 
-import fcntl
-import io
 import math
 import os
 import subprocess
@@ -25,18 +23,21 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from core.errors import ServiceError
 from core.settings import child_environment
 from monitoring.journal import Journal
 from monitoring.prediction_table import JOURNAL, SEGMENT, Prediction, feature_columns, file_number, read
 from monitoring.retention import Retention
 from monitoring.sealing import seal_below
+from monitoring.sole_writer import claim
 
 __all__ = ["Prediction", "PredictionLog", "Retention", "feature_columns", "read"]
 
 DAMAGED = "damaged-*.wal"
 SEAL_SECONDS = 3.0
 LOOK_SECONDS = 3600.0
+
+
+_ONE_WRITER = "a prediction log has one writer; stop the other service or serve another model"
 
 
 class PredictionLog:
@@ -59,7 +60,7 @@ class PredictionLog:
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self._lock_file = _lock(directory)
+        self._lock_file = claim(directory, _ONE_WRITER)
         self._segment_rows, self._sync_seconds = segment_rows, sync_seconds
         self._retention = retention or Retention()
         self._looked = -math.inf
@@ -198,19 +199,6 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _lock(directory: Path) -> io.TextIOWrapper:
-    file = (directory / ".lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ServiceError(
-            f"{directory} is in use by another service: a prediction log has one writer; stop the other "
-            "service or serve another model"
-        ) from None
-    return file
 
 
 def _last_number(directory: Path) -> int:

@@ -7,7 +7,6 @@ the bundle's state or stored bars, by every bar that the archive or, where that 
 log still holds.
 """
 
-import fcntl
 import io
 import math
 import threading
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import structlog
 
-from core.errors import ArtifactError, ServiceError
+from core.errors import ArtifactError
+from monitoring.sole_writer import claim
 from serving import checkpoints, past_bars
 from serving.bar import Bar
 from serving.bar_archive import BarArchive
@@ -29,6 +29,9 @@ from serving.state import States
 # Share of the time that may go into checkpoints: five parts rest, one part work.
 REST = 5.0
 CLOSE_SECONDS = 2.0
+
+
+_ONE_WRITER = "feature state has one writer; stop the other service, or serve with --fresh"
 
 
 class Memory:
@@ -112,7 +115,7 @@ class Memory:
         self._model = model
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._lock is None:
-            self._lock = _lock(self.directory)
+            self._lock = claim(self.directory, _ONE_WRITER)
         if self._archive is None:
             self._archive = BarArchive(self.directory)
 
@@ -228,16 +231,3 @@ class Memory:
     def _report(self, event: str, *, error: str) -> None:
         self._metrics.state_damaged.add(self._model)
         self._logger.error(event, model=self._model, error=error)
-
-
-def _lock(directory: Path) -> io.TextIOWrapper:
-    file = (directory / ".lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise ServiceError(
-            f"{directory} is in use by another service: feature state has one writer; stop the other "
-            "service, or serve with --fresh"
-        ) from None
-    return file
