@@ -163,10 +163,10 @@ def stores(settings: Settings) -> Iterator[Check]:
         fault = _unwritable(place)
         remedy = f"chown or chmod {place}" if fault else ""
         yield Check(f"write {place.name}/", not fault, fault or str(place), remedy)
-    place = kernel_cache() or CODE / "features" / "__pycache__"
+    place = kernel_cache()
     fault = _unwritable(place)
     remedy = "set NUMBA_CACHE_DIR to a writable folder, or every start compiles" if fault else ""
-    yield Check("numba cache", not fault, fault or str(place), remedy, required=False)
+    yield Check("kernel cache", not fault, fault or str(place), remedy, required=False)
     for path in (database(settings), settings.var_dir / "prefect" / "prefect.db"):
         if path.exists():
             fault = damage(path)

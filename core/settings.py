@@ -129,10 +129,11 @@ def load_settings() -> Settings:
         ) from error
 
 
-def kernel_cache() -> Path | None:
-    """Where numba keeps compiled kernels, when the user chose a place."""
+def kernel_cache() -> Path:
+    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache directory."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    return Path(chosen) if chosen else None
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(base) / "bellwether" / "kernels"
 
 
 def child_environment(**extra: str) -> dict[str, str]:

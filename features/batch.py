@@ -9,7 +9,7 @@ import pandas as pd
 from core.bars import check_bars
 from core.errors import DataError
 from features.catalogue import compiled
-from features.engine import COLUMNS
+from features.layout import COLUMNS
 
 Floats = npt.NDArray[np.float64]
 # rows per block: the working set of the catalogue then fits the second-level cache

@@ -1,65 +1,86 @@
-"""The one compiled function: runs a program over bars, in blocks, for batch and stream alike.
+"""The engine's loop: runs a program over bars, in blocks, for batch and stream alike.
 
-numba caches it on disk under a digest of every source file that it is made of, so an edited operator is
-never answered from an old cache.
+Compiled by `features.compiler`; everything that it needs to know stands in one array of integers, laid out
+as `features.layout` says, so that calling it for one bar costs next to nothing.
 """
 
-import functools
-import hashlib
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numba
-
-from features.dispatch import step
-
-COLUMNS = ("open", "high", "low", "close", "volume", "time")
-OP, OUT, STATE, EMIT, WARMUP, FIRST_INPUT = range(6)
-
-
-def source_digest() -> str:
-    """SHA-256 over the engine's sources, kernels included."""
-    folder = Path(__file__).parent
-    files = [folder / "engine.py", folder / "dispatch.py", *sorted((folder / "operators").glob("*.py"))]
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def _compile(digest: str) -> Callable[..., None]:
-    @numba.njit(error_model="numpy", cache=True, nogil=True)  # type: ignore[untyped-decorator]
-    def run(code: Any, params: Any, buf: Any, work: Any, state: Any, columns: Any, out: Any) -> None:
-        if not digest:  # the closure's values are part of numba's cache key
-            return
-        total, chunk = columns.shape[1], buf.shape[1]
-        start = 0
-        while start < total:
-            n = min(chunk, total - start)
-            for column in range(columns.shape[0]):
-                for i in range(n):
-                    buf[column, i] = columns[column, start + i]
-            bars = int(state[0])
-            for k in range(code.shape[0]):
-                step(code, params, k, buf, n, state, work)
-                feature = code[k, EMIT]
-                if feature >= 0:
-                    for i in range(n):
-                        value = buf[code[k, OUT], i]
-                        defined = bars + i >= code[k, WARMUP] and math.isfinite(value)
-                        out[feature, start + i] = value if defined else math.nan
-            state[0] = bars + n
-            start += n
-
-    return run  # type: ignore[no-any-return]
+from features.compiler import call, floats_at, integers_at, vector
+from features.layout import (
+    BARS,
+    BUF_AT,
+    CLOCK,
+    CODE_AT,
+    CODE_WIDTH,
+    COLUMNS_AT,
+    COLUMNS_STRIDE,
+    DRIVES,
+    EMIT,
+    INPUTS,
+    INPUTS_AT,
+    KERNELS_AT,
+    MAX_PARAMS,
+    OP,
+    OPERATIONS,
+    OUT,
+    OUT_AT,
+    OUT_STRIDE,
+    PARAMS_AT,
+    STATE,
+    STATE_AT,
+    TICKS,
+    WARMUP,
+    WIDTH,
+    WORK_AT,
+)
 
 
-@functools.cache
-def runner() -> Callable[..., None]:
-    """The compiled `run(code, params, buf, work, state, columns, out)`.
+def run(context: Any) -> None:
+    """Advance the state over all bars and write the features.
 
-    code int64 [K, 9] (a row per operation, see the column numbers above), params float64 [K, 2],
-    buf float64 [slots, chunk] whose first rows receive `columns` [6, N], work float64 [WORK_ROWS * chunk],
-    state float64 (state[0] counts bars), out float64 [F, N]: NaN before a feature's warm-up and in place of
-    any infinity.
+    A value before a feature's warm-up is NaN, and so is any infinity. A block has one bar less than a row of
+    the buffer: a bar can close two coarse ones, its own and one that a gap left open.
     """
-    return _compile(source_digest())
+    kernels, code = integers_at(context[KERNELS_AT]), integers_at(context[CODE_AT])
+    inputs = integers_at(context[INPUTS_AT])
+    buf, state = vector(floats_at(context[BUF_AT])), vector(floats_at(context[STATE_AT]))
+    columns, out = vector(floats_at(context[COLUMNS_AT])), vector(floats_at(context[OUT_AT]))
+    width, total = context[WIDTH], context[BARS]
+    start = 0
+    while start < total:
+        n = min(width - 1, total - start)
+        for row in range(context[INPUTS]):
+            source, target = inputs[row] * context[COLUMNS_STRIDE] + start, row * width
+            for i in range(n):
+                buf[target + i] = columns[source + i]
+        context[TICKS] = n
+        for k in range(context[OPERATIONS]):
+            row = k * CODE_WIDTH
+            ticks = context[TICKS + code[row + CLOCK]]
+            if ticks > 0:
+                call(
+                    kernels[code[row + OP]],
+                    floats_at(context[BUF_AT]),
+                    floats_at(context[STATE_AT]),
+                    floats_at(context[WORK_AT]),
+                    integers_at(context[CODE_AT] + 8 * row),
+                    floats_at(context[PARAMS_AT] + 8 * MAX_PARAMS * k),
+                    ticks,
+                    width,
+                )
+            if code[row + DRIVES] > 0:
+                context[TICKS + code[row + DRIVES]] = int(state[code[row + STATE]])
+            feature = code[row + EMIT]
+            if feature >= 0:
+                first = min(max(code[row + WARMUP] - int(state[0]), 0), n)
+                source, target = code[row + OUT] * width, feature * context[OUT_STRIDE] + start
+                for i in range(first):
+                    out[target + i] = math.nan
+                for i in range(first, n):
+                    value = buf[source + i]
+                    # only a finite value less itself is 0
+                    out[target + i] = value if value - value == 0.0 else math.nan
+        state[0] += n
+        start += n

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from core.errors import ConfigurationError
+from features.layout import COLUMNS
 from features.operators import OPERATORS
 
-COLUMNS = ("open", "high", "low", "close", "volume", "time")
 INFIX = {"gt": (1, ">"), "ge": (1, ">="), "add": (2, "+"), "sub": (2, "-"), "mul": (3, "*"), "div": (3, "/")}
 _NEGATION, _ATOM = 4, 5
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from core.errors import ConfigurationError
-from features.expression import COLUMNS, Call, Column, Constant, Expression
+from features.expression import Call, Column, Constant, Expression
+from features.layout import COLUMNS
 from features.operators import OPERATORS
 from features.vocabulary import FUNCTIONS, NAMES
 

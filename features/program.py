@@ -4,37 +4,49 @@ Every distinct sub-expression becomes one operation. Rows of the engine's buffer
 last reader has run, so the working set stays in the processor's cache.
 """
 
+import ctypes
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from core.errors import ConfigurationError
-from features.dispatch import OPCODES
-from features.engine import FIRST_INPUT, runner
-from features.expression import COLUMNS, Call, Column, Constant, Expression
+from features import layout, native
+from features.expression import Call, Column, Constant, Expression
 from features.operators import OPERATORS, WORK_ROWS
 
 Floats = npt.NDArray[np.float64]
-MAX_INPUTS = 4
-MAX_PARAMS = 2
+Integers = npt.NDArray[np.int64]
+Buffers = tuple[Floats, Floats]
 # raised when kernels change what they compute or remember, so that older checkpoints are refused
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
+# two results that nobody reads, and the pointer to the engine's one argument
+_ABI = (ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+# a long block lets other threads run; for one bar handing over would cost more than the bar
+_LOOP, _STEP = ctypes.CFUNCTYPE(*_ABI), ctypes.PYFUNCTYPE(*_ABI)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled set of features; holds no running state."""
+    """A compiled set of features; holds no running state.
+
+    `operators` are those in use; `columns` the rows of a bar's columns that are read; `code`, `params`:
+    see `features.layout`.
+    """
 
     names: tuple[str, ...]
     definitions: dict[str, str]
-    warmups: npt.NDArray[np.int64]
-    code: npt.NDArray[np.int64]
+    warmups: Integers
+    operators: tuple[str, ...]
+    columns: Integers
+    code: Integers
     params: Floats
     constants: dict[int, float]
     slots: int
+    clocks: int
     initial_state: Floats
 
     @property
@@ -42,22 +54,76 @@ class Program:
         """Bars before every feature is defined: the index of the first complete row."""
         return int(self.warmups.max(initial=0))
 
-    @property
+    @functools.cached_property
     def digest(self) -> bytes:
         """SHA-256 [32] of names, definitions and engine version: what a checkpoint belongs to."""
         lines = [f"{name}={text}\n" for name, text in self.definitions.items()]
         return hashlib.sha256("".join([f"{ENGINE_VERSION}\n", *lines]).encode()).digest()
 
-    def buffers(self, chunk: int) -> tuple[Floats, Floats]:
-        """(buf [slots, chunk] with the constants in place, work [WORK_ROWS * chunk])."""
-        buf = np.zeros((self.slots, chunk))
+    @functools.cached_property
+    def kernels(self) -> Integers:
+        """Addresses of the machine code of `operators`; compiles what no cache has."""
+        return np.array(native.addresses(self.operators), dtype=np.int64)
+
+    def buffers(self, chunk: int) -> Buffers:
+        """(buf [slots, chunk + 1] with the constants in place, work [WORK_ROWS * (chunk + 1)])."""
+        buf = np.zeros((self.slots, chunk + 1))
         for slot, value in self.constants.items():
             buf[slot] = value
-        return buf, np.empty(WORK_ROWS * chunk)
+        return buf, np.empty(WORK_ROWS * (chunk + 1))
 
-    def run(self, columns: Floats, state: Floats, buffers: tuple[Floats, Floats], out: Floats) -> None:
-        """Advance `state` over `columns` [6, N] and write the features to `out` [F, N], both in place."""
-        runner()(self.code, self.params, *buffers, state, columns, out)
+    def run(self, columns: Floats, state: Floats, buffers: Buffers, out: Floats) -> None:
+        """Advance `state` over `columns` [C, N] and write the features to `out` [F, N], both in place."""
+        self.bind(columns, state, buffers, out, _LOOP)()
+
+    def step(self, columns: Floats, state: Floats, buffers: Buffers, out: Floats) -> Callable[[], None]:
+        """A call that does what `run` does with the arrays' contents at that time, made for one bar."""
+        return self.bind(columns, state, buffers, out, _STEP)
+
+    def bind(
+        self, columns: Floats, state: Floats, buffers: Buffers, out: Floats, interface: type
+    ) -> Callable[[], None]:
+        """The engine's loop over these very arrays; ValueError for an array of another shape."""
+        buf, work = buffers
+        bars = columns.shape[1]
+        _require(columns, (columns.shape[0], bars), self.columns.max(initial=0) < columns.shape[0])
+        _require(out, (len(self.names), bars))
+        _require(state, self.initial_state.shape)
+        _require(buf, (self.slots, buf.shape[1]), buf.shape[1] > 1)
+        _require(work, (WORK_ROWS * buf.shape[1],))
+        context = np.zeros(layout.TICKS + self.clocks, dtype=np.int64)
+        arrays = {
+            layout.CODE_AT: self.code,
+            layout.PARAMS_AT: self.params,
+            layout.KERNELS_AT: self.kernels,
+            layout.INPUTS_AT: self.columns,
+            layout.BUF_AT: buf,
+            layout.WORK_AT: work,
+            layout.STATE_AT: state,
+            layout.COLUMNS_AT: columns,
+            layout.OUT_AT: out,
+        }
+        for place, array in arrays.items():
+            context[place] = array.ctypes.data
+        context[layout.INPUTS], context[layout.OPERATIONS] = len(self.columns), len(self.code)
+        context[layout.WIDTH], context[layout.BARS] = buf.shape[1], bars
+        context[layout.COLUMNS_STRIDE] = columns.strides[0] // columns.itemsize
+        context[layout.OUT_STRIDE] = out.strides[0] // out.itemsize
+        loop, scrap = interface(native.addresses(("run",))[0]), np.zeros(2)
+        first, second, third = scrap.ctypes.data, scrap.ctypes.data + 8, context.ctypes.data
+        kept = (arrays, context, scrap)
+
+        def advance(kept: object = kept) -> None:
+            loop(first, second, third)
+
+        return advance
+
+
+def _require(array: npt.NDArray[np.generic], shape: tuple[int, ...], holds: bool = True) -> None:
+    """Machine code checks nothing: an array of another kind would be written over."""
+    aligned = array.dtype == np.float64 and (array.strides[-1] == 8 or not array.size)
+    if array.shape != shape or not aligned or not holds:
+        raise ValueError(f"array of {array.dtype} {array.shape}: expected contiguous float64 {shape}")
 
 
 def compile_program(definitions: Mapping[str, Expression]) -> Program:
@@ -67,18 +133,22 @@ def compile_program(definitions: Mapping[str, Expression]) -> Program:
         raise ConfigurationError("no features: at least one definition is needed")
     _refuse_twins(definitions)
     order = _topological(roots)
-    slots, constants, outs, count = _allocate(order)
+    columns = tuple(node for node in _leaves(order, Column))
+    slots, constants, outs, count = _allocate(order, columns)
     emit = {root: number for number, root in enumerate(roots)}
-    code = np.full((len(order), FIRST_INPUT + MAX_INPUTS), -1, dtype=np.int64)
-    params = np.zeros((len(order), MAX_PARAMS))
+    operators = tuple(dict.fromkeys(call.operator for call in order))
+    code = np.zeros((len(order), layout.CODE_WIDTH), dtype=np.int64)
+    params = np.zeros((len(order), layout.MAX_PARAMS))
     state = [np.zeros(1)]  # the engine's count of bars
     offset = 1
     for k, call in enumerate(order):
         spec = OPERATORS[call.operator]
         zeros, unknowns = spec.state(*call.params) if spec.state else (0, 0)
         inputs = [slots[k][argument] for argument in call.inputs]
-        code[k, :FIRST_INPUT] = OPCODES.index(call.operator), outs[k], offset, emit.get(call, -1), call.warmup
-        code[k, FIRST_INPUT : FIRST_INPUT + len(inputs)] = inputs
+        code[k, layout.OP], code[k, layout.OUT] = operators.index(call.operator), outs[k]
+        code[k, layout.STATE], code[k, layout.EMIT] = offset, emit.get(call, -1)
+        code[k, layout.WARMUP] = call.warmup
+        code[k, layout.FIRST_INPUT : layout.FIRST_INPUT + len(inputs)] = inputs
         params[k, : len(call.params)] = call.params
         state += [np.zeros(zeros), np.full(unknowns, np.nan)]
         offset += zeros + unknowns
@@ -86,10 +156,13 @@ def compile_program(definitions: Mapping[str, Expression]) -> Program:
         names=names,
         definitions={name: root.text for name, root in definitions.items()},
         warmups=np.array([root.warmup for root in roots], dtype=np.int64),
+        operators=operators,
+        columns=np.array([layout.COLUMNS.index(node.text) for node in columns], dtype=np.int64),
         code=code,
         params=params,
         constants=constants,
         slots=count,
+        clocks=1,
         initial_state=np.concatenate(state),
     )
 
@@ -119,19 +192,21 @@ def _topological(roots: tuple[Expression, ...]) -> list[Call]:
     return list(order)
 
 
+def _leaves(order: list[Call], kind: type[Expression]) -> Iterator[Expression]:
+    """Columns or constants that the operations read, each once, in order of use."""
+    inputs = dict.fromkeys(argument for call in order for argument in call.inputs)
+    return (node for node in inputs if isinstance(node, kind))
+
+
 def _allocate(
-    order: list[Call],
+    order: list[Call], columns: tuple[Expression, ...]
 ) -> tuple[list[dict[Expression, int]], dict[int, float], list[int], int]:
-    """Buffer rows: columns and constants keep theirs, results share the rest.
+    """Buffer rows: `columns` first, then constants; these keep theirs, results share the rest.
 
     Returns the row of every input per operation, the constants' rows, the result rows and the row count.
     """
-    rows: dict[Expression, int] = {Column(name): slot for slot, name in enumerate(COLUMNS)}
-    constants: dict[int, float] = {}
-    for node in dict.fromkeys(argument for call in order for argument in call.inputs):
-        if isinstance(node, Constant):
-            constants[len(rows)] = node.value
-            rows[node] = len(rows)
+    rows = {node: row for row, node in enumerate((*columns, *_leaves(order, Constant)))}
+    constants = {row: node.value for node, row in rows.items() if isinstance(node, Constant)}
     last_use = {argument: k for k, call in enumerate(order) for argument in call.inputs}
     free: list[int] = []
     count = len(rows)

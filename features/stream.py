@@ -1,4 +1,4 @@
-"""Features of one bar after another, the same arithmetic as the batch; imports numpy and numba only."""
+"""Features of one bar after another, the same arithmetic as the batch; imports numpy and what loads machine code only."""
 
 import hashlib
 import math
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from core.errors import StreamError
 from features.catalogue import compiled
-from features.engine import COLUMNS
+from features.layout import COLUMNS
 
 Floats = npt.NDArray[np.float64]
 _MAGIC = b"BWFS\x01"
@@ -32,8 +32,8 @@ class Stream:
         self._buffers = self._program.buffers(1)
         self._bar = np.zeros((len(COLUMNS), 1))
         self._out = np.empty((len(self._program.names), 1))
-        # loads the compiled engine now, not at the first bar
-        self._program.run(self._bar[:, :0].copy(), self._state, self._buffers, self._out[:, :0].copy())
+        # finds or compiles the machine code now, not at the first bar
+        self._step = self._program.step(self._bar, self._state, self._buffers, self._out)
 
     @property
     def names(self) -> list[str]:
@@ -82,7 +82,7 @@ class Stream:
         bar = self._bar
         bar[0, 0], bar[1, 0], bar[2, 0] = open, high, low
         bar[3, 0], bar[4, 0], bar[5, 0] = close, volume, timestamp
-        self._program.run(bar, self._state, self._buffers, self._out)
+        self._step()
         self._last = float(timestamp)
         return self._out[:, 0].copy()
 
@@ -106,7 +106,7 @@ class Stream:
                 f"checkpoint was made by other feature definitions (digest {digest.hex()[:12]}, this stream "
                 f"has {self._program.digest.hex()[:12]}): stream history again"
             )
-        self._state, self._last = state, last
+        self._state[:], self._last = state, last
 
 
 def _reason(

@@ -31,7 +31,6 @@ STAGES = ("ingest", "validate", "features", "labels", "train", "evaluate", "expo
 STORE, REPORTS, INBOX = Path("data/store"), Path("reports"), Path("data/inbox")
 FAULT_FILE, PUSHED_FILE = "fault.json", "pushed.txt"
 _POOL = 4
-_COMPILED = ("features", "trading")
 _LOST = {
     ".git": "a run records the commit of its code; clone the repository again, or `git init` and commit",
     ".dvc/config": "restore it with `git checkout .dvc`",
@@ -264,21 +263,20 @@ def _prepare(home: Path, root: Path) -> None:
 
 
 def _share_kernels(home: Path, root: Path) -> None:
-    """Give a worktree the checkout's compiled kernels, some 20 s of compiling.
+    """Give a worktree the checkout's compiled backtest; features share theirs through the user's cache.
 
     numba trusts a cached kernel when its source has the recorded time and size, so sources with equal
-    bytes take over the checkout's times. The engine's cache key holds a digest of all kernels besides.
+    bytes take over the checkout's times.
     """
-    for package in _COMPILED:
-        for source in (home / package).glob("*.py"):
-            twin, times = root / package / source.name, source.stat()
-            if twin.is_file() and twin.read_bytes() == source.read_bytes():
-                os.utime(twin, ns=(times.st_atime_ns, times.st_mtime_ns))
-        for compiled in (home / package / "__pycache__").glob("*.nb[ic]"):
-            target = root / package / "__pycache__" / compiled.name
-            if not target.exists():
-                target.parent.mkdir(exist_ok=True)
-                shutil.copyfile(compiled, target)
+    for source in (home / "trading").glob("*.py"):
+        twin, times = root / "trading" / source.name, source.stat()
+        if twin.is_file() and twin.read_bytes() == source.read_bytes():
+            os.utime(twin, ns=(times.st_atime_ns, times.st_mtime_ns))
+    for compiled in (home / "trading" / "__pycache__").glob("*.nb[ic]"):
+        target = root / "trading" / "__pycache__" / compiled.name
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(compiled, target)
 
 
 def _adopt_file(tree: dict[str, Any], home: Path, root: Path) -> tuple[dict[str, Any], Path | None]:

@@ -5,35 +5,29 @@ what it must remember in `state[at:]`, so a block of one bar and a block of thou
 arithmetic in the same order. Signature: `(buf, n, out, *inputs, *params)` without state, and
 `(buf, n, out, *inputs, state, at, work, *params)` with it; `work` is scratch of WORK_ROWS * chunk values.
 
-Kernels carry no numba cache of their own: numba does not notice that a cached function's callee changed.
-Only the engine is cached, under a digest of every source file here.
+Nothing is compiled here: kernels stay plain Python until `features.native` makes machine code of those
+that a program uses.
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
-
-import numba
-import numpy as np
-import numpy.typing as npt
+from typing import Any, TypeVar
 
 from core.errors import ConfigurationError
 
-Floats = npt.NDArray[np.float64]
+Floats = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
-WORK_ROWS = 6
+WORK_ROWS = 25
 _PLUMBING = {"buf", "n", "out", "state", "at", "work"}
 MAX_WINDOW = 100_000
 
 
 def njit(function: Function) -> Function:
-    """Numba without fastmath: reassociation would make the result depend on the block size.
-
-    Without reference counts and Python wrappers too: kernels allocate nothing and only the engine calls them.
-    """
-    compile = numba.njit(error_model="numpy", no_cpython_wrapper=True, _nrt=False)  # type: ignore[call-overload]
-    return cast(Function, compile(function))
+    """Mark a helper that kernels call, to be compiled with them."""
+    function.compiled = True  # type: ignore[attr-defined]
+    return function
 
 
 @dataclass(frozen=True)
@@ -41,12 +35,12 @@ class Param:
     """A number that an operator takes besides its inputs."""
 
     name: str
-    minimum: float = -np.inf
+    minimum: float = -math.inf
     integer: bool = True
 
     def check(self, owner: str, value: float) -> float:
         """`value` itself, or ConfigurationError saying the rule."""
-        if not np.isfinite(value):
+        if not math.isfinite(value):
             raise ConfigurationError(f"{owner}: {self.name} {value} must be finite")
         if self.integer and value != int(value):
             raise ConfigurationError(f"{owner}: {self.name} {value:g} must be a whole number of bars")
@@ -73,6 +67,7 @@ class Operator:
 
     name: str
     module: str
+    kernel: Callable[..., None]
     inputs: int
     params: tuple[Param, ...]
     state: Callable[..., tuple[int, int]] | None
@@ -103,7 +98,7 @@ def operator(
     remembered: int | None = None,
     described_by: Callable[..., Any] | None = None,
 ) -> Callable[[Function], Function]:
-    """Compile a block kernel with numba and register it under its own name.
+    """Register a block kernel under its own name.
 
     The docstring and the argument names of `described_by` (None: of the kernel) say what it means.
     """
@@ -117,7 +112,7 @@ def operator(
         arguments = tuple(each for each in inspect.signature(source).parameters if each not in _PLUMBING)
         meaning = " ".join((source.__doc__ or "").split())
         OPERATORS[name] = Operator(
-            name, function.__module__, inputs, params, state, warmup, kept, arguments, meaning
+            name, function.__module__, function, inputs, params, state, warmup, kept, arguments, meaning
         )
         return njit(function)
 

@@ -1,6 +1,7 @@
 """Laws that every feature obeys by being listed in the catalogue."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import features
 from core.errors import ConfigurationError
 from features.batch import CHUNK, bar_columns
 from features.catalogue import CATALOGUE, compiled
-from features.engine import WARMUP
+from features.layout import WARMUP
 from features.expression import operators_of
 from features.parser import parse
 from features.probes import bits, differing, future, missing, needs_variation, restore, stream
@@ -84,12 +85,10 @@ def test_first_defined_row_is_the_warmup(name, built):
 def test_warmup_of_windows_is_where_the_kernels_themselves_begin(markets):
     program = compiled()
     columns = bar_columns(markets["sp500"])[:, :400].copy()
-    ungated = program.code.copy()
-    ungated[:, WARMUP] = 0
-    out = np.empty((len(NAMES), 400))
-    from features.engine import runner
-
-    runner()(ungated, program.params, *program.buffers(64), program.initial_state.copy(), columns, out)
+    code = program.code.copy()
+    code[:, WARMUP] = 0
+    out, ungated = np.empty((len(NAMES), 400)), replace(program, code=code)
+    ungated.run(columns, ungated.initial_state.copy(), ungated.buffers(64), out)
     for name, row, warmup in zip(NAMES, out, program.warmups, strict=True):
         first = np.flatnonzero(~np.isnan(row))[0]
         assert first == warmup or (name in RECURSIVE and first < warmup), name

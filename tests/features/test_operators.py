@@ -9,8 +9,6 @@ import pytest
 import talib
 
 import features
-from features import generate
-from features.dispatch import OPCODES
 from features.operators import OPERATORS
 
 Series = pd.Series
@@ -214,12 +212,6 @@ def test_civil_dates_over_four_centuries():
     program, out = compiled(texts), np.empty((3, len(days)))
     program.run(columns, program.initial_state.copy(), program.buffers(512), out)
     np.testing.assert_array_equal(out, [days.month, days.dayofyear - 1, days.dayofweek])
-
-
-def test_the_dispatcher_is_generated_from_the_registry(tmp_path):
-    assert tuple(OPERATORS) == OPCODES
-    committed = generate.TARGET.read_text()
-    assert "".join(committed.split()) == "".join(generate.source().split())
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 9, 14, 26, 200])

@@ -1,0 +1,203 @@
+"""Makes object files of kernels with numba. Imported only when the cache lacks one."""
+
+import dis
+import functools
+import types as python
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+
+from features.layout import FIRST_INPUT, OUT, STATE
+from features.native import target_machine
+from features.operators import OPERATORS
+from features.operators.spec import Operator, njit
+
+FLOATS = types.CPointer(types.float64)
+INTEGERS = types.CPointer(types.int64)
+# buf, state, work, code row, params row, bars, row length
+ENTRY = types.void(FLOATS, FLOATS, FLOATS, INTEGERS, FLOATS, types.int64, types.int64)
+RUN = types.void(INTEGERS)
+_ROW = types.Array(types.float64, 1, "C")
+_ROWS = types.Array(types.float64, 2, "C")
+_UNBOUNDED = 1 << 40
+
+
+def object_file(name: str, symbol: str) -> bytes:
+    """Compile an operator (or the engine's loop, "run") to an object file that exports `symbol`."""
+    if name in OPERATORS:
+        entry, signature = _entry(OPERATORS[name]), ENTRY
+    else:
+        from features.engine import run
+
+        entry, signature = run, RUN
+    compiled = _compile(entry)
+    # loops over several statistics compare many addresses before they may run in vectors
+    llvm.set_option("", "-runtime-memory-check-threshold=128")
+    compiled.compile(signature)
+    return _emit(compiled, symbol)
+
+
+def _compile(function: Callable[..., Any]) -> Any:
+    """A numba function without fastmath: reassociation would make results depend on the block size."""
+    compile = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+    return compile(_linked(function))
+
+
+def _linked(function: Any) -> Any:
+    """A copy of a kernel in which the helpers that it calls are numba functions too."""
+    called = {
+        name: _helper(function.__globals__[name])
+        for name in _globals_read(function)
+        if _is_marked(function.__globals__.get(name))
+    }
+    cells = [
+        python.CellType(_helper(cell.cell_contents)) if _is_marked(cell.cell_contents) else cell
+        for cell in function.__closure__ or ()
+    ]
+    return python.FunctionType(
+        function.__code__, {**function.__globals__, **called}, function.__name__, None, tuple(cells)
+    )
+
+
+@functools.cache
+def _helper(function: Callable[..., Any]) -> Any:
+    return _compile(function)
+
+
+def _globals_read(function: Any) -> set[str]:
+    return {each.argval for each in dis.get_instructions(function) if each.opname == "LOAD_GLOBAL"}
+
+
+def _is_marked(value: object) -> bool:
+    return isinstance(value, python.FunctionType) and hasattr(value, "compiled")
+
+
+def _emit(compiled: Any, symbol: str) -> bytes:
+    (overload,) = compiled.overloads.values()
+    module = llvm.parse_assembly(compiled.inspect_llvm(overload.signature.args))
+    exported = overload.fndesc.llvm_func_name
+    for function in module.functions:
+        if function.name == exported:
+            function.name = symbol
+        elif not function.is_declaration:
+            function.linkage = "internal"
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+    machine = target_machine()
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(module, passes)
+    return bytes(machine.emit_object(module))
+
+
+def _entry(operator: Operator) -> Callable[..., None]:
+    """A kernel behind the signature that all operators share."""
+    kernel, count = operator.kernel, operator.inputs
+    inputs = njit(_INPUTS[count])
+    params = njit(_PARAMS[tuple(param.integer for param in operator.params)])
+    kernel = njit(kernel)
+
+    def pure(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
+        kernel(rows(buf, width), n, row[OUT], *inputs(row), *params(p))
+
+    def remembering(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
+        kernel(
+            rows(buf, width), n, row[OUT], *inputs(row), vector(state), row[STATE], vector(work), *params(p)
+        )
+
+    return remembering if operator.state else pure
+
+
+_INPUTS: dict[int, Callable[[Any], tuple[int, ...]]] = {
+    1: lambda row: (row[FIRST_INPUT],),
+    2: lambda row: (row[FIRST_INPUT], row[FIRST_INPUT + 1]),
+    3: lambda row: (row[FIRST_INPUT], row[FIRST_INPUT + 1], row[FIRST_INPUT + 2]),
+    4: lambda row: (row[FIRST_INPUT], row[FIRST_INPUT + 1], row[FIRST_INPUT + 2], row[FIRST_INPUT + 3]),
+}
+_PARAMS: dict[tuple[bool, ...], Callable[[Any], tuple[float, ...]]] = {
+    (): lambda p: (),
+    (True,): lambda p: (int(p[0]),),
+    (False,): lambda p: (p[0],),
+    (True, True): lambda p: (int(p[0]), int(p[1])),
+    (True, False): lambda p: (int(p[0]), p[1]),
+    (False, True): lambda p: (p[0], int(p[1])),
+    (False, False): lambda p: (p[0], p[1]),
+}
+
+
+def _view(array: types.Array, data: Any, shape: list[Any], context: Any, builder: Any) -> Any:
+    """A numba array over memory that somebody else owns, C-contiguous."""
+    size = context.get_constant(types.intp, 8)
+    strides = [size]
+    for extent in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], extent))
+    view = make_array(array)(context, builder)
+    populate_array(view, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
+    return view._getvalue()
+
+
+@intrinsic
+def vector(typing: Any, data: Any) -> Any:
+    """The float64 values from pointer `data` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        extent = context.get_constant(types.intp, _UNBOUNDED)
+        return _view(_ROW, arguments[0], [extent], context, builder)
+
+    return _ROW(data), generate
+
+
+@intrinsic
+def rows(typing: Any, data: Any, width: Any) -> Any:
+    """The float64 rows of `width` values from pointer `data` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        extent = context.get_constant(types.intp, _UNBOUNDED)
+        return _view(_ROWS, arguments[0], [extent, arguments[1]], context, builder)
+
+    return _ROWS(data, width), generate
+
+
+@intrinsic
+def floats_at(typing: Any, address: Any) -> Any:
+    """A pointer to float64 from an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(FLOATS))
+
+    return FLOATS(address), generate
+
+
+@intrinsic
+def integers_at(typing: Any, address: Any) -> Any:
+    """A pointer to int64 from an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(INTEGERS))
+
+    return INTEGERS(address), generate
+
+
+@intrinsic
+def call(
+    typing: Any, kernel: Any, buf: Any, state: Any, work: Any, row: Any, p: Any, n: Any, width: Any
+) -> Any:
+    """Call the operator whose machine code is at address `kernel`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        nothing = cgutils.alloca_once(builder, cgutils.voidptr_t)
+        takes = [nothing.type, nothing.type, *(argument.type for argument in arguments[1:])]
+        function = ir.FunctionType(ir.IntType(32), takes)
+        builder.call(
+            builder.inttoptr(arguments[0], function.as_pointer()), [nothing, nothing, *arguments[1:]]
+        )
+        return context.get_dummy_value()
+
+    return types.void(kernel, buf, state, work, row, p, n, width), generate
