@@ -1,8 +1,8 @@
 """Causal operators: one kernel each, with its arity, parameters, state and warm-up beside it."""
 
-from features.operators import clock, elementwise, moments, recursive, window
+from features.operators import clock, elementwise, moments, order, recursive, window
 from features.operators.spec import OPERATORS, WORK_ROWS, Operator
 
-MODULES = (elementwise, clock, window, moments, recursive)
+MODULES = (elementwise, clock, window, order, moments, recursive)
 
 __all__ = ["MODULES", "OPERATORS", "WORK_ROWS", "Operator"]

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from features.operators.spec import WINDOW, Floats, Param, full_window, njit, operator
+from features.operators.spec import WINDOW, Floats, Param, full_window, operator
 from features.operators.tree import tree, tree_state
 
 
@@ -125,45 +125,3 @@ def bars_since_lowest(
     chunk = buf.shape[1]
     for i in range(n):
         buf[out, i] = work[chunk + i] if work[i] == work[i] else math.nan
-
-
-@njit
-def _push(state: Floats, at: int, value: float, window: int) -> int:
-    """Put `value` over the oldest of the ring; the position of what is now the oldest."""
-    position = int(state[at])
-    state[at + 1 + position] = value
-    position += 1
-    if position == window:
-        position = 0
-    state[at] = position
-    return position
-
-
-@operator(1, (WINDOW,), ring_state, full_window)
-def rank(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
-    """Rank of the newest value as a share of the window, ties averaged; all equal: (w + 1) / 2w."""
-    for i in range(n):
-        value = buf[x, i]
-        _push(state, at, value, window)
-        below, equal, above = 0, 0, 0
-        for j in range(at + 1, at + 1 + window):
-            below += state[j] < value
-            equal += state[j] == value
-            above += state[j] > value
-        complete = below + equal + above == window
-        buf[out, i] = (below + 0.5 * (equal + 1)) / window if complete else math.nan
-
-
-@operator(2, (WINDOW,), ring_state, full_window, remembered=1)
-def deviation(
-    buf: Any, n: int, out: int, x: int, center: int, state: Floats, at: int, work: Floats, window: int
-) -> None:
-    """Mean absolute distance of the window's values from the newest `center`, summed oldest first."""
-    for i in range(n):
-        oldest = _push(state, at, buf[x, i], window)
-        middle, total = buf[center, i], 0.0
-        for j in range(at + 1 + oldest, at + 1 + window):
-            total += math.fabs(state[j] - middle)
-        for j in range(at + 1, at + 1 + oldest):
-            total += math.fabs(state[j] - middle)
-        buf[out, i] = total / window
