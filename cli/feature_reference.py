@@ -1,12 +1,15 @@
 """docs/features.md, made from the catalogue, the operators and the grammar."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Container, Iterable, Iterator
 
 from cli.markdown import table
 from core.errors import ConfigurationError
-from features.catalogue import CATALOGUE, warmup
-from features.describe import describe, signature
-from features.expression import COLUMNS, INFIX
+from features import catalogue
+from features.catalogue import CATALOGUES, CORE
+from features.describe import Described, describe, signature
+from features.expression import INFIX
+from features.layout import COLUMNS
 from features.operators import MODULES, OPERATORS, Operator
 from features.operators.spec import MAX_WINDOW
 from features.parser import MAX_DEPTH, MAX_LENGTH, parse
@@ -45,9 +48,9 @@ def render() -> str:
     parts = [
         "# Features",
         "Made from the code by `python -m cli.reference`; a test keeps it true, and runs the examples.",
-        f"A feature is a named expression over bars. {len(CATALOGUE)} come with the package, warm after "
-        f"{warmup()} bars; your own stand in `params.yaml`. All of them run in one compiled engine, on a "
-        "whole history and bar by bar alike, and no operator can read a later bar.",
+        f"A feature is a named expression over bars. {len(catalogue.FULL)} come with the package; your own "
+        "stand in `params.yaml`. All of them run in one compiled engine, on a whole history and bar by bar "
+        "alike, and no operator can read a later bar.",
         "## Your own",
         _own(),
         "## The language",
@@ -65,10 +68,12 @@ def render() -> str:
         "### Shorthands",
         "The parser writes them out, so a definition in a bundle means the same for ever.",
         table(("shorthand", "stands for"), _shorthands()),
-        "## Catalogue",
-        "Leave some out with `features.exclude: [name, …]`. After its warm-up a feature is missing only "
-        "where it has no meaning: a correlation, skewness, kurtosis or R² of a window without variation.",
-        *_catalogue(),
+        "## Catalogues",
+        inspect.cleandoc(catalogue.__doc__ or ""),
+        table(("`features.catalog`", "features", "warm-up"), map(_size, CATALOGUES)),
+        "`features.exclude: [name, …]` leaves some out, `bellwether features --catalog NAME` shows another "
+        "catalogue than the one chosen. In the lists that follow ● marks the features of `core`.",
+        *_sections(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -130,15 +135,34 @@ def _shorthands() -> Iterator[tuple[str, str]]:
         yield f"`{name}({', '.join(arguments)})`", f"`{text}`"
 
 
-def _catalogue() -> Iterator[str]:
-    known = describe({}, ())
+def _size(catalog: str) -> tuple[str, str, str]:
+    definitions = catalogue.definitions(catalog)
+    return f"`{catalog}`", str(len(definitions)), f"{catalogue.warmup(definitions)} bars"
+
+
+def _sections() -> Iterator[str]:
+    """The full catalogue by group, core marked, then every catalogue that is no part of it."""
+    known = describe("full", {}, ())
     for group in dict.fromkeys(feature.group for feature in known):
         yield f"### {group.capitalize()}"
-        yield table(
-            ("feature", "formula", "range", "warm-up", "source"),
+        yield _features((each for each in known if each.group == group), CORE)
+    for catalog in CATALOGUES:
+        if catalog not in ("core", "full"):
+            yield f"## {catalog.capitalize()}"
+            yield _features(describe(catalog, {}, ()), ())
+
+
+def _features(known: Iterable[Described], marked: Container[str]) -> str:
+    return table(
+        ("feature", "formula", "range", "warm-up", "source"),
+        (
             (
-                (f"`{f.name}`", f"`{f.expression}`", f.range, str(f.warmup), f.source)
-                for f in known
-                if f.group == group
-            ),
-        )
+                f"`{f.name}`{' ●' if f.name in marked else ''}",
+                f"`{f.expression}`",
+                f.range,
+                str(f.warmup),
+                f.source,
+            )
+            for f in known
+        ),
+    )

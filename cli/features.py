@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.output import console, emit_json, notes, table
 from core.errors import UsageError
 from core.settings import disable_telemetry, load_settings
 
 if TYPE_CHECKING:
-    from features.describe import Described
     from pipelines.feature_tools import Tools
 
 
@@ -29,6 +29,7 @@ class Request:
     bars: Path | None = None
     page: Path | None = None
     assignments: Sequence[str] = ()
+    catalog: str | None = None
 
     def __post_init__(self) -> None:
         asked = {"--explain": self.explain, "--compute": self.compute, "--check": self.check}
@@ -53,7 +54,7 @@ def features(request: Request, *, as_json: bool) -> None:
     from pipelines.workspace import absolute_paths
 
     overrides = absolute_paths(parse_overrides(request.assignments), Path.cwd())
-    tools = Tools.open(settings, overrides)
+    tools = Tools.open(settings, overrides, request.catalog)
     if request.explain:
         _explain(tools, request, as_json=as_json)
     elif request.compute:
@@ -61,11 +62,15 @@ def features(request: Request, *, as_json: bool) -> None:
     elif request.check:
         _check(tools, request, as_json=as_json)
     else:
-        _list(tools.described(), request.search, as_json=as_json)
+        _list(tools, request.search, as_json=as_json)
 
 
-def _list(known: "Sequence[Described]", search: str | None, *, as_json: bool) -> None:
-    chosen = [f for f in known if search is None or search in f"{f.name} {f.expression} {f.group}"]
+def _list(tools: "Tools", search: str | None, *, as_json: bool) -> None:
+    from features.catalogue import CATALOGUES
+    from pipelines.feature_tools import matching
+
+    known, catalog = tools.described(), tools.params.features.catalog
+    chosen = known if search is None else matching(known, search)
     if as_json:
         keys = ("name", "expression", "group", "range", "source", "warmup", "excluded")
         emit_json([{key: getattr(feature, key) for key in keys} for feature in chosen])
@@ -76,7 +81,11 @@ def _list(known: "Sequence[Described]", search: str | None, *, as_json: bool) ->
     ]
     rows = [[escape(cell) for cell in line] for line in cells]
     console.print(table(["name", "group", "range", "warm-up", "formula"], rows, right=["warm-up"]))
-    console.print(f"[dim]{len(rows)} of {len(known)} features[/dim]")
+    console.print(f"[dim]{len(rows)} of {len(known)} features of catalogue {catalog}[/dim]")
+    for other, entries in CATALOGUES.items():
+        found = len(entries if search is None else matching(entries, search))
+        if other != catalog and found:
+            console.print(f"[dim]{found} with --catalog {other}[/dim]")
 
 
 def _explain(tools: "Tools", request: Request, *, as_json: bool) -> None:
@@ -108,7 +117,11 @@ def _compute(tools: "Tools", request: Request, *, as_json: bool) -> None:
 
     with notes.status("reading and validating bars …"):
         bars = tools.bars(_file(request))
-    done = compute(tools, request.names, bars, Path.cwd() / Path(str(request.compute)))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True) as progress:
+        task = progress.add_task("writing rows", total=len(bars.frame))
+        target = Path.cwd() / Path(str(request.compute))
+        done = compute(tools, request.names, bars, target, lambda count: progress.advance(task, count))
     if as_json:
         emit_json(done)
         return

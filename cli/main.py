@@ -146,7 +146,13 @@ def rollback(model: Model = None, json: Json = False) -> None:
 
 @app.command()
 def features(
-    search: Annotated[str | None, typer.Argument(help="Only names or formulas that contain this.")] = None,
+    search: Annotated[
+        str | None, typer.Argument(help="Only names, formulas or groups that contain this.")
+    ] = None,
+    catalog: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="core or full as it comes, instead of params.yaml's."),
+    ] = None,
     explain: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Formula, warm-up, operators; writes a page with a plot."),
@@ -173,7 +179,7 @@ def features(
     """List the features, your own included; explain one, compute them, or look for leaks."""
     from cli import features as verb
 
-    request = verb.Request(search, explain, compute, check, name or [], bars, page, set_ or [])
+    request = verb.Request(search, explain, compute, check, name or [], bars, page, set_ or [], catalog)
     verb.features(request, as_json=json)
 
 

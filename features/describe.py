@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from features.catalogue import CATALOGUE, Feature
+from features.catalogue import Feature, entries
 from features.expression import INFIX, operators_of
 from features.operators import OPERATORS, Operator
 from features.parser import parse
@@ -30,10 +30,10 @@ class Described:
     excluded: bool
 
 
-def describe(user: Mapping[str, str], exclude: Collection[str]) -> list[Described]:
-    """The catalogue in its order, then the user's own by name; what is left out is marked."""
+def describe(catalog: str, user: Mapping[str, str], exclude: Collection[str]) -> list[Described]:
+    """A catalogue in its order, then the user's own by name; what is left out is marked."""
     own = [Feature(name, user[name], USER_GROUP, "", "params.yaml") for name in sorted(user)]
-    return [_described(feature, feature.name in exclude) for feature in (*CATALOGUE, *own)]
+    return [_described(feature, feature.name in exclude) for feature in (*entries(catalog), *own)]
 
 
 def signature(operator: Operator) -> str:

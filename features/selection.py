@@ -1,4 +1,4 @@
-"""Which features a run builds: the catalogue, less what is left out, and the user's own expressions."""
+"""Which features a run builds: a catalogue, less what is left out, and the user's own expressions."""
 
 import difflib
 import re
@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 
 from core.errors import ConfigurationError, DataError
 from features.catalogue import definitions, names
-from features.expression import COLUMNS, Call
+from features.expression import Call
+from features.layout import COLUMNS
 from features.parser import parse
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -18,17 +19,24 @@ RESERVED = frozenset(COLUMNS) | {
 }
 
 
-def select(user: Mapping[str, str], exclude: Collection[str]) -> dict[str, str]:
-    """Canonical expression per name: the catalogue in its order without `exclude`, then `user` by name.
+def select(catalog: str, user: Mapping[str, str], exclude: Collection[str]) -> dict[str, str]:
+    """Canonical expression per name: `catalog` in its order without `exclude`, then `user` by name.
 
-    ConfigurationError lists every fault of either, each under the parameter that has it, with a caret where
-    an expression is wrong. The order in which a file lists its features so shapes nothing.
+    ConfigurationError lists every fault of the three, each under the parameter that has it, with a caret
+    where an expression is wrong. The order in which a file lists its features so shapes nothing.
     """
-    chosen = {name: text for name, text in definitions().items() if name not in exclude}
-    faults = list(_exclusion_faults(exclude))
+    catalogue: dict[str, str] = {}
+    faults: list[str] = []
+    try:
+        catalogue = definitions(catalog)
+    except ConfigurationError as error:  # what is left out of an unknown catalogue is not judged
+        faults.append(f"features.catalog: {error}")
+    else:
+        faults += _exclusion_faults(exclude, catalog)
+    chosen = {name: text for name, text in catalogue.items() if name not in exclude}
     meaning = {text: name for name, text in chosen.items()}
     for name in sorted(user):
-        text, found = _read(name, user[name])
+        text, found = _read(name, user[name], catalogue)
         if text in meaning:
             found.append(f"{_place(name)}: means the same as feature {meaning[text]!r}: drop one of them")
         elif text is not None:
@@ -54,9 +62,9 @@ def require_history(chosen: Mapping[str, str], rows: int) -> None:
         )
 
 
-def _read(name: str, expression: str) -> tuple[str | None, list[str]]:
+def _read(name: str, expression: str, taken: Collection[str]) -> tuple[str | None, list[str]]:
     """The canonical text, None when it cannot be read, and every fault of name and text."""
-    faults = list(_name_faults(name))
+    faults = list(_name_faults(name, taken))
     try:
         root = parse(expression)
     except ConfigurationError as error:
@@ -66,22 +74,22 @@ def _read(name: str, expression: str) -> tuple[str | None, list[str]]:
     return root.text, faults
 
 
-def _name_faults(name: str) -> Iterator[str]:
+def _name_faults(name: str, taken: Collection[str]) -> Iterator[str]:
     if not NAME.fullmatch(name):
         yield f"{_place(name)}: name {name!r} must be a letter, then at most 63 letters, digits and _"
     elif name in RESERVED:
         yield f"{_place(name)}: {name!r} is the name of a column beside the features: choose another"
-    elif name in names():
+    elif name in taken:
         yield f"{_place(name)}: the catalogue has a feature {name!r}: choose another name"
 
 
-def _exclusion_faults(exclude: Collection[str]) -> Iterator[str]:
-    known = names()
+def _exclusion_faults(exclude: Collection[str], catalog: str) -> Iterator[str]:
+    known = names(catalog)
     for name in exclude:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             hint = f"did you mean {close[0]}?" if close else "`bellwether features` lists them"
-            yield f"features.exclude: {name!r} is not in the catalogue: {hint}"
+            yield f"features.exclude: {name!r} is not in catalogue {catalog}: {hint}"
 
 
 def _place(name: str) -> str:

@@ -1,10 +1,11 @@
 """What `bellwether features` does besides listing: explain one, compute some, look for leaks."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -12,17 +13,21 @@ from core.errors import ArtifactError, UsageError
 from core.files import sha256_file, write_text
 from core.settings import Settings
 from data.sources import SourceRequest, open_source
-from features import build
+from features.batch import build, build_blocks
+from features.catalogue import CATALOGUES, Feature
 from features.describe import Described, describe, signature
 from features.operators import OPERATORS
 from features.probes import PROBES, Finding, probe
 from features.selection import require_history, select
 from pipelines import stored
 from pipelines.params import PARAMS_FILE, Params, check, read_tree, with_overrides
-from pipelines.tables import write_table
+from pipelines.tables import write_blocks
 
 # a probe of more says nothing new, and costs memory
 PROBED = 100_000
+
+
+Found = TypeVar("Found", Described, Feature)
 
 
 @dataclass(frozen=True)
@@ -42,24 +47,40 @@ class Tools:
     definitions: dict[str, str]
 
     @classmethod
-    def open(cls, settings: Settings, overrides: Mapping[str, Any] | None = None) -> "Tools":
-        """Read params.yaml; ConfigurationError lists what is wrong with it or with the features it names."""
-        params = check(with_overrides(read_tree(settings.home / PARAMS_FILE), overrides or {}))
-        return cls(settings, params, select(params.features.user, params.features.exclude))
+    def open(
+        cls, settings: Settings, overrides: Mapping[str, Any] | None = None, catalog: str | None = None
+    ) -> "Tools":
+        """Read params.yaml; ConfigurationError lists what is wrong with it or with the features it names.
+
+        `catalog` is a catalogue to look at as it comes, instead of what the file chooses, adds and leaves
+        out; `overrides` hold for either.
+        """
+        plain = {"features.catalog": catalog, "features.user": {}, "features.exclude": []} if catalog else {}
+        params = check(with_overrides(read_tree(settings.home / PARAMS_FILE), {**plain, **(overrides or {})}))
+        block = params.features
+        return cls(settings, params, select(block.catalog, block.user, block.exclude))
 
     def described(self) -> list[Described]:
         """Catalogue and own features with all that is known of them."""
-        return describe(self.params.features.user, self.params.features.exclude)
+        block = self.params.features
+        return describe(block.catalog, block.user, block.exclude)
 
     def chosen(self, names: Sequence[str]) -> dict[str, str]:
         """The definitions of `names`, all for none; UsageError names those that are not chosen."""
-        unknown = [name for name in names if name not in self.definitions]
+        unknown = [f"{name}: {self._remedy(name)}" for name in names if name not in self.definitions]
         if unknown:
-            raise UsageError(
-                f"{', '.join(unknown)}: no such feature is chosen; `bellwether features` lists them, "
-                "--set features.user.NAME=EXPRESSION adds one"
-            )
+            raise UsageError("; ".join(unknown))
         return {name: self.definitions[name] for name in names} if names else self.definitions
+
+    def _remedy(self, name: str) -> str:
+        if name in self.params.features.exclude:
+            return "left out by features.exclude: take it off that list"
+        homes = [catalog for catalog, held in CATALOGUES.items() if name in {each.name for each in held}]
+        if homes:
+            return f"no such feature is chosen, catalogue {homes[0]} has it: add --catalog {homes[0]}"
+        close = difflib.get_close_matches(name, self.definitions, n=1, cutoff=0.6)
+        hint = f"did you mean {close[0]}" if close else "`bellwether features` lists them"
+        return f"no such feature is chosen: {hint}; --set features.user.NAME=EXPRESSION adds one"
 
     def bars(self, file: Path | None) -> Bars:
         """Bars of a CSV or parquet file, else of the configured source, as the data gate lets them pass."""
@@ -100,27 +121,46 @@ class Tools:
         return Bars(held.bars, f"{held.facts['symbol']} {held.facts['timeframe']}, as last validated")
 
 
-def compute(tools: Tools, names: Sequence[str], bars: Bars, target: Path) -> dict[str, Any]:
+def matching(known: Iterable[Found], text: str) -> list[Found]:
+    """Features that have `text` in their name, formula or group; case does not matter."""
+    wanted = text.lower()
+    return [each for each in known if wanted in f"{each.name} {each.expression} {each.group}".lower()]
+
+
+def compute(
+    tools: Tools,
+    names: Sequence[str],
+    bars: Bars,
+    target: Path,
+    on_rows: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
     """Write features to a parquet file with page checksums, whole or not at all; what was written.
 
     The table has the bar's close (UTC) as its index and a float64 column per feature, NaN before warm-up.
-    DataError names features whose warm-up is longer than the bars.
+    It is written block after block, so memory does not grow with the bars; `on_rows` is told of the rows of
+    each. DataError names features whose warm-up is longer than the bars.
     """
     if target.suffix != ".parquet":
         raise UsageError(f"{target} does not end in .parquet, the only format that is written")
     definitions = tools.chosen(names)
     require_history(definitions, len(bars.frame))
-    matrix = build(bars.frame, definitions)
-    write_table(target, matrix)
+    blocks = build_blocks(bars.frame, definitions)
+    write_blocks(target, _told(blocks, on_rows))
     return {
         "file": str(target),
         "sha256": sha256_file(target),
         "bars": bars.description,
-        "rows": len(matrix),
-        "first": iso(matrix.index[0]),
-        "last": iso(matrix.index[-1]),
-        "features": list(matrix.columns),
+        "rows": len(bars.frame),
+        "first": iso(bars.frame.index[0]),
+        "last": iso(bars.frame.index[-1]),
+        "features": list(definitions),
     }
+
+
+def _told(blocks: Iterable[pd.DataFrame], on_rows: Callable[[int], None]) -> Iterator[pd.DataFrame]:
+    for block in blocks:
+        yield block
+        on_rows(len(block))
 
 
 def look_for_leaks(tools: Tools, names: Sequence[str], bars: Bars) -> dict[str, Any]:

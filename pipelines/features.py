@@ -21,7 +21,7 @@ from pipelines.workspace import STORE
 def work(root: Path, params: Params) -> str:
     """Build every chosen feature, in batch and as a stream, which must agree bit for bit."""
     bars, own = stored.bars(root).bars, params.features.user
-    chosen = select(own, params.features.exclude)
+    chosen = select(params.features.catalog, own, params.features.exclude)
     require_history(chosen, len(bars))
     matrix, stream = build(bars, chosen), Stream(chosen)
     _require_values(matrix, own)

@@ -78,7 +78,7 @@ class Validate(Block):
 class Features(Block):
     """Which features to build: a catalogue, less `exclude`, and expressions of the user's own."""
 
-    catalog: Literal["core"]
+    catalog: str
     user: dict[str, str]
     exclude: tuple[str, ...] = Field(strict=False)
 
@@ -287,7 +287,7 @@ def check_names(params: Params) -> None:
             except ConfigurationError as error:
                 faults += error.faults
     try:
-        select(params.features.user, params.features.exclude)
+        select(params.features.catalog, params.features.user, params.features.exclude)
     except ConfigurationError as error:
         faults += error.faults
     if faults:

@@ -1,10 +1,14 @@
-"""The catalogue: named stationary features, and what is derived from their definitions.
+"""Catalogues of named stationary features, and what is derived from their definitions.
 
-Flat prices and empty volume read as neutral (the middle of the range, or a ratio of 1). After its warm-up a
-feature is NaN only where it has no meaning: correlation, skewness, kurtosis and R-squared of a window in
-which nothing varies.
+- `core`: few features per idea, the default of a run.
+- `full`: everything that is here, core included.
+
+Within a catalogue no two features share a name or a definition. Flat prices and empty volume read as
+neutral (the middle of the range, or a ratio of 1). After its warm-up a feature is NaN only where it has no
+meaning: correlation, skewness, kurtosis and R-squared of a window in which nothing varies.
 """
 
+import difflib
 import functools
 from collections.abc import Mapping
 
@@ -19,11 +23,12 @@ from features.catalogue import (
     volatility,
     volume,
 )
+from features.catalogue.core import CORE
 from features.catalogue.entry import Feature
 from features.parser import parse
 from features.program import Program, compile_program
 
-CATALOGUE: tuple[Feature, ...] = (
+FULL: tuple[Feature, ...] = (
     *price.FEATURES,
     *trend.FEATURES,
     *momentum.FEATURES,
@@ -33,23 +38,37 @@ CATALOGUE: tuple[Feature, ...] = (
     *candle.FEATURES,
     *calendar.FEATURES,
 )
+_BY_NAME = {feature.name: feature for feature in FULL}
+CATALOGUES: dict[str, tuple[Feature, ...]] = {
+    "core": tuple(_BY_NAME[name] for name in CORE),
+    "full": FULL,
+}
 
-__all__ = ["CATALOGUE", "Feature", "compiled", "definitions", "names", "warmup"]
+__all__ = ["CATALOGUES", "CORE", "FULL", "Feature", "compiled", "definitions", "entries", "names", "warmup"]
 
 
-def names() -> list[str]:
+def entries(catalog: str = "full") -> tuple[Feature, ...]:
+    """The features of a catalogue in its order; ConfigurationError for a name that no catalogue has."""
+    if catalog not in CATALOGUES:
+        close = difflib.get_close_matches(catalog, CATALOGUES, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(CATALOGUES)}"
+        raise ConfigurationError(f"catalogue {catalog!r} is unknown: {hint}")
+    return CATALOGUES[catalog]
+
+
+def names(catalog: str = "full") -> list[str]:
     """Feature names in catalogue order."""
-    return [feature.name for feature in CATALOGUE]
+    return [feature.name for feature in entries(catalog)]
 
 
 @functools.cache
-def _canonical() -> dict[str, str]:
-    return {feature.name: parse(feature.expression).text for feature in CATALOGUE}
+def _canonical(catalog: str) -> dict[str, str]:
+    return {feature.name: parse(feature.expression).text for feature in entries(catalog)}
 
 
-def definitions() -> dict[str, str]:
+def definitions(catalog: str = "full") -> dict[str, str]:
     """Canonical expression text per name: free of shorthands, so it means the same for ever."""
-    return dict(_canonical())
+    return dict(_canonical(catalog))
 
 
 def warmup(definitions: Mapping[str, str] | None = None) -> int:
@@ -58,8 +77,8 @@ def warmup(definitions: Mapping[str, str] | None = None) -> int:
 
 
 def compiled(definitions: Mapping[str, str] | None = None) -> Program:
-    """The program of `definitions` (None: the catalogue); ConfigurationError lists every fault by name."""
-    chosen = _canonical() if definitions is None else definitions
+    """The program of `definitions` (None: all of `full`); ConfigurationError lists every fault by name."""
+    chosen = _canonical("full") if definitions is None else definitions
     return _compiled(tuple(chosen.items()))
 
 

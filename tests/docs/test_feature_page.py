@@ -10,7 +10,7 @@ import yaml
 
 import features
 from cli.feature_reference import EXAMPLES, FAULTS, fault, render
-from features.catalogue import CATALOGUE
+from features.catalogue import CATALOGUES, CORE
 from features.operators import OPERATORS
 from features.parser import callables
 from features.probes import probe
@@ -25,11 +25,14 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_every_row_says_what_it_means() -> None:
     rows = [line for line in PAGE.splitlines() if line.startswith("| `")]
-    assert len(rows) >= len(CATALOGUE) + len(OPERATORS)
+    assert len(rows) >= sum(map(len, CATALOGUES.values())) - len(CORE) + len(OPERATORS)
     assert [row for row in rows if re.search(r"\|\s+\|", row)] == []
 
 
-@pytest.mark.parametrize("name", [*features.names(), *callables()])
+NAMES = {feature.name for catalogue in CATALOGUES.values() for feature in catalogue}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES.union(callables())))
 def test_what_exists_is_documented(name: str) -> None:
     assert re.search(rf"\| `{name}[`(]", PAGE)
 
@@ -41,11 +44,15 @@ def test_the_examples_hold_on_real_bars(sp500: pd.DataFrame) -> None:
 
 def test_the_parameters_shown_are_accepted() -> None:
     shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])["features"]
-    chosen = select(shown["user"], shown["exclude"])
+    chosen = select(shown["catalog"], shown["user"], shown["exclude"])
     assert set(shown["user"]) <= set(chosen)
     inline = yaml.safe_load(re.findall(r"features\.user=(\{.*?\})'", PAGE)[0])
     assert list(inline) == ["my_gap"]
     assert np.isin(list(inline.values()), list(shown["user"].values())).all()
+
+
+def test_core_and_nothing_else_is_marked() -> None:
+    assert re.findall(r"\| `(\w+)` ●", PAGE) == [name for name in features.names() if name in CORE]
 
 
 @pytest.mark.parametrize("text", FAULTS)

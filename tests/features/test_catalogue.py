@@ -1,7 +1,9 @@
 """Laws that every feature obeys by being listed in the catalogue."""
 
+import pkgutil
 import re
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -9,26 +11,51 @@ import pytest
 
 import features
 from core.errors import ConfigurationError
+from features import catalogue
 from features.batch import CHUNK, bar_columns
-from features.catalogue import CATALOGUE, compiled
-from features.layout import WARMUP
+from features.catalogue import CATALOGUES, FULL, compiled
 from features.expression import operators_of
+from features.layout import WARMUP
 from features.parser import parse
 from features.probes import bits, differing, future, missing, needs_variation, restore, stream
 
 MARKETS = ("sp500", "calm", "gaps", "flat_and_silent", "frozen", "huge", "tiny", "one_spike")
-NAMES = [feature.name for feature in CATALOGUE]
-RECURSIVE = [f.name for f in CATALOGUE if operators_of(parse(f.expression)) & {"ema", "wilder"}]
+NAMES = [feature.name for feature in FULL]
+RECURSIVE = [f.name for f in FULL if operators_of(parse(f.expression)) & {"ema", "wilder"}]
 # undefined where the returns (or the volume) of a window do not vary at all
 UNDEFINED_WHEN_STILL = [name for name, text in features.definitions().items() if needs_variation(text)]
 
 
-def test_the_catalogue_is_large_named_once_and_short_of_memory():
-    assert 64 <= len(CATALOGUE) <= 90
-    assert len(set(NAMES)) == len(NAMES)
-    assert features.warmup() <= 260
-    assert all(feature.range and feature.source and feature.group for feature in CATALOGUE)
+def test_full_is_large_and_core_small_and_both_short_of_memory():
+    assert len(FULL) >= 89
+    assert features.warmup() <= 300
+    assert len(features.names("core")) == 89
+    assert features.warmup(features.definitions("core")) <= 260
     assert features.names() == NAMES
+    assert features.definitions("core").items() <= features.definitions("full").items()
+
+
+@pytest.mark.parametrize("catalog", CATALOGUES)
+def test_a_catalogue_holds_each_name_and_each_definition_once(catalog):
+    features_, definitions = CATALOGUES[catalog], features.definitions(catalog)
+    assert list(definitions) == [feature.name for feature in features_]
+    assert len(set(definitions)) == len(features_)
+    assert len(set(definitions.values())) == len(features_)
+    assert all(feature.range and feature.source and feature.group for feature in features_)
+
+
+def test_every_module_of_features_is_in_a_catalogue():
+    found = {name for _, name, _ in pkgutil.iter_modules(catalogue.__path__)} - {"core", "entry"}
+    modules = [import_module(f"features.catalogue.{name}") for name in found]
+    listed = {id(feature) for features_ in CATALOGUES.values() for feature in features_}
+    assert [m.__name__ for m in modules if not {id(f) for f in m.FEATURES} <= listed] == []
+
+
+def test_an_unknown_catalogue_is_refused_with_what_was_meant():
+    with pytest.raises(ConfigurationError, match="'ful' is unknown: did you mean full"):
+        features.definitions("ful")
+    with pytest.raises(ConfigurationError, match="'x' is unknown: use one of core, full"):
+        features.names("x")
 
 
 @pytest.mark.parametrize("market", MARKETS)
@@ -108,7 +135,7 @@ def _gaps(frame: pd.DataFrame, name: str) -> bool:
 
 @pytest.mark.parametrize("market", MARKETS)
 def test_no_value_is_infinite_or_outside_its_stated_range(market, built):
-    for feature in CATALOGUE:
+    for feature in FULL:
         values = built[market][feature.name].dropna()
         assert np.isfinite(values).all()
         bounds = re.match(r"[\[(](-?[\d.]+|-inf), (-?[\d.]+|inf)[\])]", feature.range)

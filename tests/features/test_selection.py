@@ -4,32 +4,34 @@ import pytest
 
 import features
 from core.errors import ConfigurationError, DataError
+from features.catalogue import CATALOGUES
 from features.selection import NAME, RESERVED, require_history, select
 from monitoring.prediction_table import Prediction
 
 OWN = {"my_gap": "open / lag(close, 1) - 1", "calm": "std(returns, 5) / std(returns, 20)"}
 
 
-def test_nothing_asked_for_is_the_catalogue():
-    assert select({}, []) == features.definitions()
+@pytest.mark.parametrize("catalog", CATALOGUES)
+def test_nothing_asked_for_is_the_catalogue(catalog):
+    assert select(catalog, {}, []) == features.definitions(catalog)
 
 
 def test_own_features_follow_the_catalogue_by_name_and_are_canonical():
-    chosen = select(OWN, [])
+    chosen = select("full", OWN, [])
     assert list(chosen) == [*features.names(), "calm", "my_gap"]
     assert chosen["my_gap"] == "open / delay(close, 1) - 1"
 
 
 def test_the_order_in_the_file_shapes_nothing():
-    orders = [select(dict(order), []) for order in itertools.permutations(OWN.items())]
+    orders = [select("full", dict(order), []) for order in itertools.permutations(OWN.items())]
     assert len({tuple(chosen.items()) for chosen in orders}) == 1
 
 
 def test_a_feature_left_out_is_gone_and_its_definition_free():
-    chosen = select({"wilder_rsi": "rsi(close, 14)"}, ["rsi_14", "rsi_7"])
+    chosen = select("full", {"wilder_rsi": "rsi(close, 14)"}, ["rsi_14", "rsi_7"])
     assert {"rsi_14", "rsi_7"}.isdisjoint(chosen)
     assert chosen["wilder_rsi"] == features.definitions()["rsi_14"]
-    assert list(select(OWN, features.names())) == sorted(OWN)
+    assert list(select("full", OWN, features.names())) == sorted(OWN)
 
 
 @pytest.mark.parametrize(
@@ -57,13 +59,13 @@ def test_a_feature_left_out_is_gone_and_its_definition_free():
 )
 def test_a_fault_is_named(user, exclude, rule):
     with pytest.raises(ConfigurationError, match=rule):
-        select(user, exclude)
+        select("full", user, exclude)
 
 
 def test_all_faults_come_together_each_with_its_caret():
     user = {"one": "close +", "two": "foo(close)", "rsi_14": "1 / bar", "ok": "close / open"}
     with pytest.raises(ConfigurationError) as caught:
-        select(user, ["rsi_77"])
+        select("full", user, ["rsi_77"])
     faults = caught.value.faults
     assert [fault.split(": ")[0] for fault in faults] == [
         "features.exclude",
@@ -75,10 +77,34 @@ def test_all_faults_come_together_each_with_its_caret():
     assert faults[3].splitlines()[1:] == ["  1 / bar", "      ^"]
 
 
+def test_what_is_left_out_must_be_of_the_chosen_catalogue():
+    other = next(name for name in features.names("full") if name not in features.names("core"))
+    assert other not in select("full", {}, [other])
+    with pytest.raises(ConfigurationError, match=f"'{other}' is not in catalogue core"):
+        select("core", {}, [other])
+
+
+def test_a_feature_of_another_catalogue_may_be_added():
+    other = next(name for name in features.names("full") if name not in features.names("core"))
+    text = features.definitions("full")[other]
+    assert list(select("core", {other: text}, [])) == [*features.names("core"), other]
+
+
+def test_faults_come_together_with_that_of_an_unknown_catalogue():
+    with pytest.raises(ConfigurationError) as caught:
+        select("cor", {"one": "close +"}, ["rsi_77"])
+    assert caught.value.faults[0] == "features.catalog: catalogue 'cor' is unknown: did you mean core?"
+    assert [fault.split(": ")[0] for fault in caught.value.faults] == [
+        "features.catalog",
+        "features.user.one",
+    ]
+
+
 def test_columns_beside_the_features_are_reserved():
     assert set(Prediction.__struct_fields__) <= RESERVED
-    assert not RESERVED & set(features.names())
-    assert all(NAME.fullmatch(name) for name in features.names())
+    named = {feature.name for catalogue in CATALOGUES.values() for feature in catalogue}
+    assert not RESERVED & named
+    assert all(NAME.fullmatch(name) for name in named)
 
 
 def test_history_shorter_than_a_warmup_is_refused_by_name():
