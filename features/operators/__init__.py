@@ -1,8 +1,19 @@
 """Causal operators: one kernel each, with its arity, parameters, state and warm-up beside it."""
 
-from features.operators import clock, elementwise, moments, order, recursive, window
+from features.operators import (
+    adaptive,
+    clock,
+    elementwise,
+    information,
+    moments,
+    order,
+    recursive,
+    session,
+    swing,
+    window,
+)
 from features.operators.spec import OPERATORS, WORK_ROWS, Operator
 
-MODULES = (elementwise, clock, window, order, moments, recursive)
+MODULES = (elementwise, clock, window, order, moments, recursive, information, session, adaptive, swing)
 
 __all__ = ["MODULES", "OPERATORS", "WORK_ROWS", "Operator"]
