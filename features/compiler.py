@@ -24,7 +24,6 @@ INTEGERS = types.CPointer(types.int64)
 # buf, state, work, code row, params row, bars, row length
 ENTRY = types.void(FLOATS, FLOATS, FLOATS, INTEGERS, FLOATS, types.int64, types.int64)
 RUN = types.void(INTEGERS)
-_ROW = types.Array(types.float64, 1, "C")
 _ROWS = types.Array(types.float64, 2, "C")
 _UNBOUNDED = 1 << 40
 
@@ -108,9 +107,7 @@ def _entry(operator: Operator) -> Callable[..., None]:
         kernel(rows(buf, width), n, row[OUT], *inputs(row), *params(p))
 
     def remembering(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
-        kernel(
-            rows(buf, width), n, row[OUT], *inputs(row), vector(state), row[STATE], vector(work), *params(p)
-        )
+        kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
 
     return remembering if operator.state else pure
 
@@ -141,17 +138,6 @@ def _view(array: types.Array, data: Any, shape: list[Any], context: Any, builder
     view = make_array(array)(context, builder)
     populate_array(view, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
     return view._getvalue()
-
-
-@intrinsic
-def vector(typing: Any, data: Any) -> Any:
-    """The float64 values from pointer `data` on."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        extent = context.get_constant(types.intp, _UNBOUNDED)
-        return _view(_ROW, arguments[0], [extent], context, builder)
-
-    return _ROW(data), generate
 
 
 @intrinsic

@@ -7,7 +7,7 @@ as `features.layout` says, so that calling it for one bar costs next to nothing.
 import math
 from typing import Any
 
-from features.compiler import call, floats_at, integers_at, vector
+from features.compiler import call, floats_at, integers_at
 from features.layout import (
     BARS,
     BUF_AT,
@@ -45,8 +45,8 @@ def run(context: Any) -> None:
     """
     kernels, code = integers_at(context[KERNELS_AT]), integers_at(context[CODE_AT])
     inputs = integers_at(context[INPUTS_AT])
-    buf, state = vector(floats_at(context[BUF_AT])), vector(floats_at(context[STATE_AT]))
-    columns, out = vector(floats_at(context[COLUMNS_AT])), vector(floats_at(context[OUT_AT]))
+    buf, state = floats_at(context[BUF_AT]), floats_at(context[STATE_AT])
+    columns, out = floats_at(context[COLUMNS_AT]), floats_at(context[OUT_AT])
     width, total = context[WIDTH], context[BARS]
     start = 0
     while start < total:

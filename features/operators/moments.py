@@ -98,11 +98,17 @@ def _merge_trend(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
     )
 
 
+def _merge_line(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+    delta = b[0] - a[0]
+    return a[0] + delta * (n / (m + n)), a[1] + b[1] + delta * (0.5 * m * n)
+
+
 _fold2 = tree(2, _one2, _merge2)
 _fold3 = tree(3, _one3, _merge3)
 _fold4 = tree(4, _one4, _merge4)
 _fold_pair = tree(5, _one_pair, _merge_pair)
 _fold_trend = tree(3, _one3, _merge_trend)
+_fold_line = tree(2, _one2, _merge_line)
 
 
 @operator(1, (AT_LEAST_2,), tree_state(2), full_window)
@@ -153,14 +159,14 @@ def corr(
         buf[out, i] = value if spread > 0.0 else math.nan
 
 
-@operator(1, (AT_LEAST_2,), tree_state(3), full_window)
+@operator(1, (AT_LEAST_2,), tree_state(2), full_window)
 def slope(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
     """Least-squares slope on the bar number, in units of x per bar."""
-    _fold_trend(buf, n, x, x, state, at, work, window)
+    _fold_line(buf, n, x, x, state, at, work, window)
     chunk = buf.shape[1]
     spread = window * (window * window - 1.0) / 12.0
     for i in range(n):
-        buf[out, i] = work[2 * chunk + i] / spread
+        buf[out, i] = work[chunk + i] / spread
 
 
 @operator(1, (AT_LEAST_2,), tree_state(3), full_window)
@@ -176,11 +182,11 @@ def rsquare(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Fl
         buf[out, i] = share if work[chunk + i] > 0.0 else math.nan
 
 
-@operator(1, (WINDOW,), tree_state(3), full_window)
+@operator(1, (WINDOW,), tree_state(2), full_window)
 def wma(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int) -> None:
     """Linearly weighted mean: weight `window` on the newest value, 1 on the oldest."""
-    _fold_trend(buf, n, x, x, state, at, work, window)
+    _fold_line(buf, n, x, x, state, at, work, window)
     chunk = buf.shape[1]
     weight = 2.0 / (window * (window + 1.0))
     for i in range(n):
-        buf[out, i] = work[i] + weight * work[2 * chunk + i]
+        buf[out, i] = work[i] + weight * work[chunk + i]

@@ -26,14 +26,21 @@ def fading(alpha: float) -> int:
 
 @njit
 def _decay(buf: Any, n: int, out: int, x: int, state: Floats, at: int, alpha: float) -> None:
-    value = state[at]
+    value, unknown = state[at], 0
     for i in range(n):
-        fresh = buf[x, i]
-        if fresh == fresh:
-            value = value + alpha * (fresh - value) if value == value else fresh
+        unknown += buf[x, i] != buf[x, i]
+    if value == value and unknown == 0:  # nothing to decide: each bar waits for the one before only
+        for i in range(n):
+            value = value + alpha * (buf[x, i] - value)
             buf[out, i] = value
-        else:
-            buf[out, i] = fresh
+    else:
+        for i in range(n):
+            fresh = buf[x, i]
+            if fresh == fresh:
+                value = value + alpha * (fresh - value) if value == value else fresh
+                buf[out, i] = value
+            else:
+                buf[out, i] = fresh
     state[at] = value
 
 

@@ -5,12 +5,19 @@ A_(m+1)[t] = merge(A_m[t-1], x[t]), so the bits of the window length, read from 
 at most 2 log2(w) merges per bar. What is merged with what depends on the distance to t alone: a value is
 the same bits wherever the stream began, a NaN or a huge price leaves no trace once it has left the
 window, and the error is that of a pairwise sum. State: one ring of m statistics per doubling, about w in all.
+
+A block of at least m bars is merged in one straight loop over a stretch of memory, history first and block
+after it, which processors do several at a time; a shorter one walks round the ring. Same merges, same bits.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from features.operators.spec import Floats, njit
+
+# rows of `work`: results take the first, then two stretches per channel, each of two rows: history, block
+_CHANNELS = 5
+_STRETCHES = (_CHANNELS, 3 * _CHANNELS)
 
 
 def tree_state(channels: int) -> Callable[..., tuple[int, int]]:
@@ -73,18 +80,68 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
     """
     load = _LOADS[channels]
     single, merge = njit(single), njit(merge)
+    first, second = _STRETCHES
 
     @njit
-    def double(work: Floats, n: int, chunk: int, state: Floats, ring: int, size: int, position: int) -> int:
+    def straight(
+        work: Floats,
+        n: int,
+        chunk: int,
+        state: Floats,
+        ring: int,
+        size: int,
+        position: int,
+        a: int,
+        b: int,
+        row: int,
+    ) -> int:
+        """Double a stretch of at least `size` values: from `a` to `b`, whose channels are `row` apart."""
+        stretch = 2 * chunk
+        for channel in range(channels):
+            kept, past = ring + channel * size, a + channel * stretch - size
+            for j in range(size - position):
+                work[past + j] = state[kept + position + j]
+            for j in range(position):
+                work[past + size - position + j] = state[kept + j]
+        for i in range(n):
+            _store(
+                work,
+                b + i,
+                row,
+                merge(load(work, a + i - size, stretch), size, load(work, a + i, stretch), size),
+            )
+        position = (position + n) % size
+        for channel in range(channels):
+            kept, recent = ring + channel * size, a + channel * stretch + n - size
+            for j in range(size - position):
+                state[kept + position + j] = work[recent + j]
+            for j in range(position):
+                state[kept + j] = work[recent + size - position + j]
+        return position
+
+    @njit
+    def around(
+        work: Floats,
+        n: int,
+        chunk: int,
+        state: Floats,
+        ring: int,
+        size: int,
+        position: int,
+        a: int,
+        b: int,
+        row: int,
+    ) -> int:
+        """The same for a stretch of any length."""
         done = 0
         while done < n:
             count = min(n - done, size - position)
             slot = ring + position
             for j in range(count):
                 older = load(state, slot + j, size)
-                newer = load(work, done + j, chunk)
+                newer = load(work, a + done + j, 2 * chunk)
                 _store(state, slot + j, size, newer)
-                _store(work, done + j, chunk, merge(older, size, newer, size))
+                _store(work, b + done + j, row, merge(older, size, newer, size))
             done += count
             position += count
             if position == size:
@@ -93,32 +150,58 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
 
     @njit
     def append(
-        buf: Floats, x: int, y: int, work: Floats, n: int, chunk: int, state: Floats, carry: int, size: int
+        buf: Floats,
+        x: int,
+        y: int,
+        work: Floats,
+        n: int,
+        chunk: int,
+        state: Floats,
+        carry: int,
+        size: int,
+        a: int,
+        b: int,
+        row: int,
     ) -> None:
-        older = load(state, carry, 1)
-        for i in range(n):
-            newer = load(work, i, chunk)
-            _store(work, i, chunk, merge(older, size, single(buf, x, y, i), 1))
-            older = newer
-        _store(state, carry, 1, older)
+        """Merge every value of the block to the stretch that ends just before it."""
+        stretch = 2 * chunk
+        _store(work, b, row, merge(load(state, carry, 1), size, single(buf, x, y, 0), 1))
+        _store(state, carry, 1, load(work, a + n - 1, stretch))
+        for i in range(1, n):
+            _store(work, b + i, row, merge(load(work, a + i - 1, stretch), size, single(buf, x, y, i), 1))
 
     @njit
     def fold(buf: Floats, n: int, x: int, y: int, state: Floats, at: int, work: Floats, window: int) -> None:
         chunk = buf.shape[1]
-        for i in range(n):
-            _store(work, i, chunk, single(buf, x, y, i))
+        a, b = (first + 1) * chunk, (second + 1) * chunk
         levels = 0
         while window >> (levels + 1):
             levels += 1
+        if levels == 0:
+            for i in range(n):
+                _store(work, i, chunk, single(buf, x, y, i))
+            return
+        for i in range(n):
+            _store(work, a + i, 2 * chunk, single(buf, x, y, i))
         ring, size = at + levels, 1
         for level in range(levels):
+            odd = (window >> (levels - 1 - level)) & 1
+            last = level == levels - 1
+            target, row = (0, chunk) if last and not odd else (b, 2 * chunk)
             position = int(state[at + level])
-            state[at + level] = double(work, n, chunk, state, ring, size, position)
+            if n >= size:
+                position = straight(work, n, chunk, state, ring, size, position, a, target, row)
+            else:
+                position = around(work, n, chunk, state, ring, size, position, a, target, row)
+            state[at + level] = position
             ring += channels * size
             size *= 2
-            if (window >> (levels - 1 - level)) & 1:
-                append(buf, x, y, work, n, chunk, state, ring, size)
+            a, b = b, a
+            if odd:
+                target, row = (0, chunk) if last else (b, 2 * chunk)
+                append(buf, x, y, work, n, chunk, state, ring, size, a, target, row)
                 size += 1
+                a, b = b, a
             ring += channels
 
-    return fold  # type: ignore[no-any-return]
+    return fold

@@ -15,15 +15,17 @@ def ring_state(window: float, *_: float) -> tuple[int, int]:
 @operator(1, (Param("lag", minimum=1),), ring_state, int)
 def delay(buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, lag: int) -> None:
     """The value `lag` bars ago."""
-    position = int(state[at])
-    for i in range(n):
-        slot = at + 1 + position
-        oldest = state[slot]
-        state[slot] = buf[x, i]
-        buf[out, i] = oldest
-        position += 1
-        if position == lag:
-            position = 0
+    position, ring = int(state[at]), at + 1
+    early = lag if lag < n else n
+    for i in range(early):
+        slot = position + i
+        buf[out, i] = state[ring + (slot - lag if slot >= lag else slot)]
+    for i in range(early, n):
+        buf[out, i] = buf[x, i - lag]
+    position = (position + n) % lag
+    for i in range(n - early, n):
+        slot = position - n + i
+        state[ring + (slot + lag if slot < 0 else slot)] = buf[x, i]
     state[at] = position
 
 
