@@ -5,6 +5,7 @@ from features.operators import (
     clock,
     elementwise,
     information,
+    logic,
     moments,
     order,
     recursive,
@@ -14,6 +15,18 @@ from features.operators import (
 )
 from features.operators.spec import OPERATORS, WORK_ROWS, Operator
 
-MODULES = (elementwise, clock, window, order, moments, recursive, information, session, adaptive, swing)
+MODULES = (
+    elementwise,
+    logic,
+    clock,
+    window,
+    order,
+    moments,
+    recursive,
+    information,
+    session,
+    adaptive,
+    swing,
+)
 
 __all__ = ["MODULES", "OPERATORS", "WORK_ROWS", "Operator"]
