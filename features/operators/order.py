@@ -1,7 +1,7 @@
-"""Operators that compare the values of a window with one another: rank, quantile, place, distance.
+"""Operators that compare the values of a window with one another: rank, distance, quantile, place.
 
-Any NaN inside makes the value NaN. All of them need the values of the window themselves, so a bar costs as
-much as its window is long; the loops are laid out so that they run in vectors.
+Any NaN inside makes the value NaN. All but the places of extremes read every value of the window at every
+bar; their loops are laid out so that processors do several values at a time.
 """
 
 import math
@@ -11,65 +11,60 @@ from typing import Any
 from features.operators.spec import WINDOW, Floats, Param, full_window, njit, operator
 from features.operators.tree import tree, tree_state
 
-# in blocks shorter than this a loop over the window is faster than one over the bars
-FEW = 16
-
 
 def twice_state(window: float, *_: float) -> tuple[int, int]:
     """A ring position, and the last `window` values twice over: from any position on, all lie in a row."""
     return 1, 2 * int(window)
 
 
-@njit
-def _remember(ring: Floats, position: int, window: int, row: Floats, n: int) -> int:
-    """Put the last of `row` over the oldest of the ring; the position of what is now the oldest."""
-    first = max(n - window, 0)
-    position = (position + first) % window
-    for i in range(first, n):
-        ring[position] = row[i]
-        ring[position + window] = row[i]
-        position += 1
-        if position == window:
-            position = 0
-    return position
-
-
 def window_sum(term: Callable[[float, float], float]) -> Callable[..., None]:
-    """The fold of sum(term(value, newest `middle`)) over the window's values, oldest first.
+    """The fold of sum(term(value, newest `y`)) over the window's values of `x`, oldest first.
 
-    A long block is summed lag by lag, for all bars at once; a short one bar by bar. Either way each bar adds
-    up the same terms in the same order. The result lies in `work`.
+    A block as long as the window is summed lag by lag, for all its bars at once; a shorter one bar by bar.
+    Either way a bar adds up the same terms in the same order. The result lies in `work`.
     """
     term = njit(term)
 
     @njit
-    def add(total: Floats, middle: Floats, values: Floats, n: int) -> None:
+    def by_bar(buf: Any, n: int, x: int, y: int, state: Floats, at: int, work: Floats, window: int) -> None:
+        position = int(state[at])
         for i in range(n):
-            total[i] += term(values[i], middle[i])
+            state[at + 1 + position] = buf[x, i]
+            state[at + 1 + position + window] = buf[x, i]
+            position = position + 1 if position + 1 < window else 0
+            oldest, total = at + 1 + position, 0.0
+            for j in range(window):
+                total += term(state[oldest + j], buf[y, i])
+            work[i] = total
+        state[at] = position
+
+    @njit
+    def by_lag(buf: Any, n: int, x: int, y: int, state: Floats, at: int, work: Floats, window: int) -> None:
+        position = int(state[at])
+        first = 2 * buf.shape[1]  # rows of `work`: sums, history, block
+        for j in range(window):
+            work[first - window + j] = state[at + 1 + position + j]
+        for i in range(n):
+            work[first + i] = buf[x, i]
+            work[i] = 0.0
+        for lag in range(window - 1, -1, -1):
+            for i in range(n):
+                work[i] += term(work[first - lag + i], buf[y, i])
+        position = (position + n) % window
+        for j in range(window):
+            slot = position + j if position + j < window else position + j - window
+            state[at + 1 + slot] = work[first + n - window + j]
+            state[at + 1 + slot + window] = work[first + n - window + j]
+        state[at] = position
 
     @njit
     def fold(buf: Any, n: int, x: int, y: int, state: Floats, at: int, work: Floats, window: int) -> None:
-        row, middle, total = buf[x, :n], buf[y, :n], work[:n]
-        ring, position = state[at + 1 : at + 1 + 2 * window], int(state[at])
-        if n < FEW:
-            for i in range(n):
-                position = _remember(ring, position, window, row[i:], 1)
-                values, result = ring[position : position + window], 0.0
-                for j in range(window):
-                    result += term(values[j], middle[i])
-                total[i] = result
+        if n < window:
+            by_bar(buf, n, x, y, state, at, work, window)
         else:
-            for i in range(n):
-                total[i] = 0.0
-            past = ring[position : position + window]
-            for lag in range(window - 1, -1, -1):
-                reach = min(lag, n)
-                add(total, middle, past[window - lag :], reach)
-                add(total[reach:], middle[reach:], row, n - reach)
-            position = _remember(ring, position, window, row, n)
-        state[at] = position
+            by_lag(buf, n, x, y, state, at, work, window)
 
-    return fold  # type: ignore[no-any-return]
+    return fold
 
 
 def _lead(value: float, newest: float) -> float:
@@ -112,24 +107,24 @@ def sorted_state(window: float, *_: float) -> tuple[int, int]:
 
 
 @njit
-def _replace(ordered: Floats, window: int, oldest: float, newest: float) -> None:
+def _replace(state: Floats, ordered: int, window: int, oldest: float, newest: float) -> None:
     """Take `oldest` out of the sorted values and put `newest` in: one pass without branches.
 
     What lies between the two moves by one place, towards where `oldest` was.
     """
     if newest >= oldest:
-        for j in range(window):
-            here, right = ordered[j], ordered[j + 1]
+        for j in range(ordered, ordered + window):
+            here, right = state[j], state[j + 1]
             moved = here if here > newest else newest
             moved = right if right < moved else moved
-            ordered[j] = here if here < oldest else moved
+            state[j] = here if here < oldest else moved
     else:
         left = -math.inf
-        for j in range(window):
-            here = ordered[j]
+        for j in range(ordered, ordered + window):
+            here = state[j]
             moved = here if here < newest else newest
             moved = left if left > moved else moved
-            ordered[j] = here if here > oldest else moved
+            state[j] = here if here > oldest else moved
             left = here
 
 
@@ -139,28 +134,25 @@ def quantile(
 ) -> None:
     """The value below which `share` of the window lies, interpolated linearly; 0.5 is the median."""
     position, defined = int(state[at]), int(state[at + 1])
-    ring = state[at + 2 : at + 2 + window]
-    ordered = state[at + 2 + window : at + 3 + 2 * window]
+    ring, ordered = at + 2, at + 2 + window
     if defined == 0:
-        for j in range(window + 1):
-            ordered[j] = math.inf
+        for j in range(ordered, ordered + window + 1):
+            state[j] = math.inf
     place = share * (window - 1)
     low = min(int(place), window - 1)
     part = place - low
     for i in range(n):
         newest = buf[x, i] + 0.0  # -0.0 and 0.0 are equal, so only one of them may be kept
-        oldest = ring[position]
-        ring[position] = newest
-        position += 1
-        if position == window:
-            position = 0
+        oldest = state[ring + position]
+        state[ring + position] = newest
+        position = position + 1 if position + 1 < window else 0
         defined += int(newest == newest) - int(oldest == oldest)
         oldest = oldest if oldest == oldest else math.inf
         newest = newest if newest == newest else math.inf
-        _replace(ordered, window, oldest, newest)
-        value = ordered[low]
+        _replace(state, ordered, window, oldest, newest)
+        value = state[ordered + low]
         if part > 0.0:
-            value += (ordered[low + 1] - value) * part
+            value += (state[ordered + low + 1] - value) * part
         buf[out, i] = value if defined == window else math.nan
     state[at], state[at + 1] = position, defined
 
