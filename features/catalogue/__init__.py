@@ -14,8 +14,10 @@ from collections.abc import Mapping
 
 from core.errors import ConfigurationError
 from features.catalogue import (
+    average,
     calendar,
     candle,
+    levels,
     momentum,
     price,
     statistics,
@@ -30,9 +32,11 @@ from features.program import Program, compile_program
 
 FULL: tuple[Feature, ...] = (
     *price.FEATURES,
+    *average.FEATURES,
     *trend.FEATURES,
     *momentum.FEATURES,
     *volatility.FEATURES,
+    *levels.FEATURES,
     *volume.FEATURES,
     *statistics.FEATURES,
     *candle.FEATURES,
