@@ -25,6 +25,11 @@ NAMES = {
     "leading_a": "(midpoint(9) + midpoint(26)) / 2",
     "hull_20": "wma(wma(close, 10) * 2 - wma(close, 20), 4)",
     "signed_volume": "sign(close - delay(close, 1)) * volume",
+    "money_flow_volume": "close_location * volume",
+    "illiquidity": "ratio(abs(returns), close * volume, 0)",
+    "bulk_imbalance": "normal_cdf(ratio(returns, std(returns, 60), 0)) * 2 - 1",
+    "new_session": "day_start(time) > delay(day_start(time), 1)",
+    "new_month": "month_number(day_start(time)) > delay(month_number(day_start(time)), 1)",
 }
 
 # Candles. Sizes are judged by TA-Lib's default settings: against the bars before the candle, that one not
@@ -105,6 +110,10 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "cci": (("n",), "ratio(typical - mean(typical, n), 0.015 * deviation(typical, mean(typical, n), n), 0)"),
     "forecast": (("x", "n"), "mean(x, n) + slope(x, n) * ((n - 1) / 2)"),
     "autocorrelation": (("x", "lag", "n"), "corr(x, delay(x, lag), n)"),
+    "beta": (("y", "x", "n"), "ratio(cov(y, x, n), square(std(x, n)), 0)"),
+    "flow": (("x", "n"), "ratio(sum(x, n), sum(volume, n), 0)"),
+    "from_vwap": (("paid", "traded"), "ratio(close * traded, paid, 1) - 1"),
+    "at_reset": (("x", "reset"), "cumulate(where(reset, x, 0), reset)"),
     "ultimate": (("n",), "ratio(sum(buying_pressure, n), sum(true_range, n), 0.5)"),
     "cycle_sin": (("x", "period"), "sin(x * (6.283185307179586 / period))"),
     "cycle_cos": (("x", "period"), "cos(x * (6.283185307179586 / period))"),
