@@ -16,7 +16,7 @@ from numba.np.arrayobj import make_array, populate_array
 
 from features.layout import FIRST_INPUT, OUT, STATE
 from features.native import target_machine
-from features.operators import OPERATORS
+from features.operators import KERNELS
 from features.operators.spec import Operator, njit
 
 FLOATS = types.CPointer(types.float64)
@@ -30,8 +30,8 @@ _UNBOUNDED = 1 << 40
 
 def object_file(name: str, symbol: str) -> bytes:
     """Compile an operator (or the engine's loop, "run") to an object file that exports `symbol`."""
-    if name in OPERATORS:
-        entry, signature = _entry(OPERATORS[name]), ENTRY
+    if name in KERNELS:
+        entry, signature = _entry(KERNELS[name]), ENTRY
     else:
         from features.engine import run
 

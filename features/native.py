@@ -20,7 +20,7 @@ import llvmlite.binding as llvm
 
 from core.files import write_bytes
 from core.settings import kernel_cache
-from features.operators import OPERATORS
+from features.operators import KERNELS
 
 _SEAL = 32
 # what kernels may call outside of themselves: the C library's mathematics
@@ -67,7 +67,7 @@ def missing(names: Iterable[str]) -> list[str]:
 @functools.cache
 def digest(name: str) -> str:
     """SHA-256 over the sources, tools and processor that an operator's machine code depends on."""
-    module = OPERATORS[name].module if name in OPERATORS else "features.engine"
+    module = KERNELS[name].module if name in KERNELS else "features.engine"
     parts = [name.encode(), *_machine(), *map(_source, sorted(_closure(module)))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

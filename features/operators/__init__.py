@@ -11,9 +11,10 @@ from features.operators import (
     recursive,
     session,
     swing,
+    timeframe,
     window,
 )
-from features.operators.spec import OPERATORS, WORK_ROWS, Operator
+from features.operators.spec import KERNELS, OPERATORS, WORK_ROWS, Operator
 
 MODULES = (
     elementwise,
@@ -29,4 +30,4 @@ MODULES = (
     swing,
 )
 
-__all__ = ["MODULES", "OPERATORS", "WORK_ROWS", "Operator"]
+__all__ = ["KERNELS", "MODULES", "OPERATORS", "WORK_ROWS", "Operator"]

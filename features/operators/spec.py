@@ -77,6 +77,8 @@ class Operator:
     meaning: str
 
 
+# all that has machine code, and of these the ones that an expression may call
+KERNELS: dict[str, Operator] = {}
 OPERATORS: dict[str, Operator] = {}
 
 
@@ -97,23 +99,26 @@ def operator(
     warmup: Callable[..., int] = no_warmup,
     remembered: int | None = None,
     described_by: Callable[..., Any] | None = None,
+    spoken: bool = True,
 ) -> Callable[[Function], Function]:
-    """Register a block kernel under its own name.
+    """Register a block kernel under its own name; `spoken`: expressions may call it.
 
     The docstring and the argument names of `described_by` (None: of the kernel) say what it means.
     """
 
     def register(function: Function) -> Function:
         name = function.__name__
-        if name in OPERATORS:
+        if name in KERNELS:
             raise ConfigurationError(f"operator {name!r} is defined twice")
         kept = inputs if remembered is None else remembered
         source = described_by or function
         arguments = tuple(each for each in inspect.signature(source).parameters if each not in _PLUMBING)
         meaning = " ".join((source.__doc__ or "").split())
-        OPERATORS[name] = Operator(
+        KERNELS[name] = Operator(
             name, function.__module__, function, inputs, params, state, warmup, kept, arguments, meaning
         )
+        if spoken:
+            OPERATORS[name] = KERNELS[name]
         return njit(function)
 
     return register
