@@ -2,6 +2,7 @@
 
 from features.operators import (
     adaptive,
+    circular,
     clock,
     elementwise,
     information,
@@ -18,6 +19,7 @@ from features.operators.spec import KERNELS, OPERATORS, WORK_ROWS, Operator
 
 MODULES = (
     elementwise,
+    circular,
     logic,
     clock,
     window,

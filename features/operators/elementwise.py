@@ -126,18 +126,6 @@ def log(a: float) -> float:
     return math.log(a) if a > 0.0 else NAN
 
 
-@elementwise(1)
-def sin(a: float) -> float:
-    """Sine of radians."""
-    return math.sin(a)
-
-
-@elementwise(1)
-def cos(a: float) -> float:
-    """Cosine of radians."""
-    return math.cos(a)
-
-
 @elementwise(2)
 def max(a: float, b: float) -> float:
     """The larger of the two, bar by bar."""
