@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from cli.markdown import table
 from core.errors import ConfigurationError
 from features import catalogue
-from features.catalogue import CATALOGUES, CORE
+from features.catalogue import CATALOGUES, CORE, alpha158
 from features.describe import Described, describe, signature
 from features.expression import INFIX
 from features.layout import COLUMNS
@@ -36,10 +36,17 @@ EXAMPLES = {
 FAULTS = ("close / lag(close, -1)", "mean(close, 5) + rsi(clos, 14)", "close.shift(1)")
 _TITLES = {
     "elementwise": "One bar at a time",
+    "logic": "Conditions",
     "clock": "The clock",
     "window": "The last bars, this one included",
+    "order": "Rank, quantile, places of extremes",
     "moments": "Moments, correlation, trend",
     "recursive": "All history, with fading weight",
+    "information": "Covariance, entropy, long memory",
+    "session": "Since an anchor",
+    "adaptive": "Averages of varying weight",
+    "swing": "Stops and swings",
+    "circular": "Sine and cosine",
 }
 
 
@@ -119,7 +126,8 @@ def _language() -> str:
 def _operators() -> Iterator[str]:
     for module in MODULES:
         members = [each for each in OPERATORS.values() if each.module == module.__name__]
-        yield f"### {_TITLES[module.__name__.rsplit('.', 1)[1]]}"
+        stem = module.__name__.rsplit(".", 1)[1]
+        yield f"### {_TITLES.get(stem, stem.capitalize())}"
         yield table(("operator", "warm-up", "meaning"), map(_operator, members))
 
 
@@ -141,15 +149,14 @@ def _size(catalog: str) -> tuple[str, str, str]:
 
 
 def _sections() -> Iterator[str]:
-    """The full catalogue by group, core marked, then every catalogue that is no part of it."""
+    """The full catalogue by group, core marked, then the one that is no part of it."""
     known = describe("full", {}, ())
     for group in dict.fromkeys(feature.group for feature in known):
         yield f"### {group.capitalize()}"
         yield _features((each for each in known if each.group == group), CORE)
-    for catalog in CATALOGUES:
-        if catalog not in ("core", "full"):
-            yield f"## {catalog.capitalize()}"
-            yield _features(describe(catalog, {}, ()), ())
+    yield "## Alpha158"
+    yield inspect.cleandoc(alpha158.__doc__ or "")
+    yield _features(describe("alpha158", {}, ()), ())
 
 
 def _features(known: Iterable[Described], marked: Container[str]) -> str:

@@ -151,7 +151,7 @@ def features(
     ] = None,
     catalog: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="core or full as it comes, instead of params.yaml's."),
+        typer.Option(metavar="NAME", help="core, full or alpha158 as it comes, instead of params.yaml's."),
     ] = None,
     explain: Annotated[
         str | None,

@@ -1,7 +1,8 @@
 """Catalogues of named stationary features, and what is derived from their definitions.
 
 - `core`: few features per idea, the default of a run.
-- `full`: everything that is here, core included.
+- `full`: everything but `alpha158`, core included.
+- `alpha158`: Qlib's set under Qlib's names, for comparison with work that uses it.
 
 Within a catalogue no two features share a name or a definition. Flat prices and empty volume read as
 neutral (the middle of the range, or a ratio of 1). After its warm-up a feature is NaN only where it has no
@@ -14,11 +15,13 @@ from collections.abc import Mapping
 
 from core.errors import ConfigurationError
 from features.catalogue import (
+    alpha158,
     average,
     calendar,
     candle,
     levels,
     momentum,
+    pattern,
     price,
     statistics,
     trend,
@@ -40,12 +43,14 @@ FULL: tuple[Feature, ...] = (
     *volume.FEATURES,
     *statistics.FEATURES,
     *candle.FEATURES,
+    *pattern.FEATURES,
     *calendar.FEATURES,
 )
 _BY_NAME = {feature.name: feature for feature in FULL}
 CATALOGUES: dict[str, tuple[Feature, ...]] = {
     "core": tuple(_BY_NAME[name] for name in CORE),
     "full": FULL,
+    "alpha158": alpha158.FEATURES,
 }
 
 __all__ = ["CATALOGUES", "CORE", "FULL", "Feature", "compiled", "definitions", "entries", "names", "warmup"]

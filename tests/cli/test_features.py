@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import features
 from cli.main import app
 from core.errors import BellwetherError, ConfigurationError, DataError, UsageError
+from features.catalogue import CATALOGUES
 
 ROOT = Path(__file__).resolve().parents[2]
 GAP = "features.user={my_gap: 'open / lag(close, 1) - 1'}"
@@ -56,10 +57,22 @@ def document(*arguments: str, code: int = 0) -> Any:
     return json.loads(said(*arguments, "--json", code=code))
 
 
-def test_the_list_and_the_search_are_as_they_were() -> None:
-    assert [row["name"] for row in document()] == features.names()
-    assert [row["name"] for row in document("rsi")] == ["rsi_7", "rsi_14"]
-    assert "2 of 89 features" in said("rsi")
+def test_the_list_is_the_chosen_catalogue_and_the_search_a_part_of_it() -> None:
+    assert [row["name"] for row in document()] == features.names("core")
+    assert [row["name"] for row in document("RSI")] == ["rsi_7", "rsi_14"]
+    assert "2 of 89 features of catalogue core" in said("rsi")
+
+
+@pytest.mark.parametrize("catalog", CATALOGUES)
+def test_another_catalogue_is_listed_as_it_comes(catalog: str) -> None:
+    assert [row["name"] for row in document("--catalog", catalog)] == features.names(catalog)
+    left_out = document("--catalog", catalog, "--set", f"features.exclude=[{features.names(catalog)[3]}]")
+    assert [row["name"] for row in left_out if row["excluded"]] == [features.names(catalog)[3]]
+
+
+def test_a_search_says_where_else_there_is_something() -> None:
+    assert "with --catalog alpha158" in said("KMID2")
+    assert "--catalog full" not in said("KMID2")
 
 
 def test_own_features_are_listed_and_those_left_out_marked() -> None:
@@ -139,6 +152,7 @@ def test_a_wrong_expression_is_a_configuration_fault() -> None:
         (["--bars", "x.csv"], "gives data to"),
         (["--page", "x.html"], "add --explain"),
         (["--explain", "rsi_15"], "rsi_15: no such feature"),
+        (["--explain", "KMID2"], "KMID2: .*add --catalog alpha158"),
         (["--check", "--name", "rsi_15", "--bars", "own.csv"], "rsi_15: no such feature"),
         (["--compute", "out.csv", "--bars", "own.csv"], r"\.parquet"),
     ],

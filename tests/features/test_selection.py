@@ -52,7 +52,7 @@ def test_a_feature_left_out_is_gone_and_its_definition_free():
         ({"mine": "1 + 2"}, [], "apply an operator"),
         ({"mine": "delay(close, -1)"}, [], "read the future"),
         ({"mine": "__import__('os')"}, [], "expression language"),
-        ({}, ["rsi_15"], "did you mean rsi_14"),
+        ({}, ["rsi_141"], "did you mean rsi_14"),
         ({}, ["nonsense!"], "`bellwether features` lists them"),
         ({}, features.names(), "leaves no feature"),
     ],

@@ -62,7 +62,7 @@ def manifest(built: tuple[Path, str]) -> Manifest:
 
 def test_it_is_a_column_of_the_matrix(built: tuple[Path, str], sp500: pd.DataFrame) -> None:
     matrix = stored.feature_matrix(built[0])
-    expected = [name for name in features.names() if name != "rsi_7"]
+    expected = [name for name in features.names("core") if name != "rsi_7"]
     assert list(matrix.columns) == [*expected, "my_gap"]
     gap = sp500["open"].iloc[:2600] / sp500["close"].iloc[:2600].shift(1) - 1
     np.testing.assert_allclose(matrix["my_gap"], gap, rtol=1e-12)
@@ -96,7 +96,7 @@ def test_every_fault_is_reported_before_anything_runs() -> None:
     assert "data.source 'x' is unknown" in text
     assert "features.user.a: invalid syntax\n  close +\n         ^" in text
     assert "features.user.rsi_14: unknown function 'foo'" in text
-    assert "features.exclude: 'rsi_77' is not in the catalogue" in text
+    assert "features.exclude: 'rsi_77' is not in catalogue core" in text
 
 
 @pytest.mark.parametrize(
