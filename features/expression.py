@@ -4,6 +4,7 @@ Equality and hashing go by the canonical text, which `features.parser.parse` rea
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -97,11 +98,17 @@ class Call(Expression):
         return INFIX[self.operator][0] if self.operator in INFIX else _ATOM
 
 
+def subexpressions(expression: Expression) -> Iterator[Expression]:
+    """The expression itself and everything in it; what stands in it twice comes twice."""
+    yield expression
+    if isinstance(expression, Call):
+        for argument in expression.inputs:
+            yield from subexpressions(argument)
+
+
 def operators_of(expression: Expression) -> set[str]:
     """Names of the operators that an expression applies."""
-    if not isinstance(expression, Call):
-        return set()
-    return {expression.operator}.union(*map(operators_of, expression.inputs))
+    return {node.operator for node in subexpressions(expression) if isinstance(node, Call)}
 
 
 def format_number(value: float) -> str:

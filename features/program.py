@@ -7,7 +7,7 @@ last reader has run, so the working set stays in the processor's cache.
 import ctypes
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from core.errors import ConfigurationError
 from features import layout, native
-from features.expression import Call, Column, Constant, Expression
-from features.operators import OPERATORS, WORK_ROWS
+from features.expression import Call, Constant, Expression, subexpressions
+from features.operators import CROSS_SECTIONS, OPERATORS, WORK_ROWS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -126,15 +126,24 @@ def _require(array: npt.NDArray[np.generic], shape: tuple[int, ...], holds: bool
         raise ValueError(f"array of {array.dtype} {array.shape}: expected contiguous float64 {shape}")
 
 
-def compile_program(definitions: Mapping[str, Expression]) -> Program:
-    """Compile named expressions; two names may not share one definition."""
+def compile_program(
+    definitions: Mapping[str, Expression], columns: Sequence[str] = layout.COLUMNS, *, across: bool = False
+) -> Program:
+    """Compile named expressions; two names may not share one definition.
+
+    `columns` are the texts of what is given, in the order of the rows that the program will read. A row is
+    one symbol over time; `across`: all symbols, one time after another, and every operator a cross-section.
+    """
     names, roots = tuple(definitions), tuple(definitions.values())
     if not names:
         raise ConfigurationError("no features: at least one definition is needed")
     _refuse_twins(definitions)
-    order = _topological(roots)
-    columns = tuple(node for node in _leaves(order, Column))
-    slots, constants, outs, count = _allocate(order, columns)
+    order = _topological(roots, columns)
+    compared = frozenset(call for call in order if call.operator in CROSS_SECTIONS)
+    if compared and not across:
+        raise ConfigurationError(_comparisons(definitions, compared))
+    given = [node for node in _leaves(order) if not isinstance(node, Constant)]
+    slots, constants, outs, count = _allocate(order, given)
     emit = {root: number for number, root in enumerate(roots)}
     operators = tuple(dict.fromkeys(call.operator for call in order))
     code = np.zeros((len(order), layout.CODE_WIDTH), dtype=np.int64)
@@ -147,7 +156,7 @@ def compile_program(definitions: Mapping[str, Expression]) -> Program:
         inputs = [slots[k][argument] for argument in call.inputs]
         code[k, layout.OP], code[k, layout.OUT] = operators.index(call.operator), outs[k]
         code[k, layout.STATE], code[k, layout.EMIT] = offset, emit.get(call, -1)
-        code[k, layout.WARMUP] = call.warmup
+        code[k, layout.WARMUP] = 0 if across else call.warmup
         code[k, layout.FIRST_INPUT : layout.FIRST_INPUT + len(inputs)] = inputs
         params[k, : len(call.params)] = call.params
         state += [np.zeros(zeros), np.full(unknowns, np.nan)]
@@ -157,7 +166,7 @@ def compile_program(definitions: Mapping[str, Expression]) -> Program:
         definitions={name: root.text for name, root in definitions.items()},
         warmups=np.array([root.warmup for root in roots], dtype=np.int64),
         operators=operators,
-        columns=np.array([layout.COLUMNS.index(node.text) for node in columns], dtype=np.int64),
+        columns=np.array([columns.index(node.text) for node in given], dtype=np.int64),
         code=code,
         params=params,
         constants=constants,
@@ -177,12 +186,21 @@ def _refuse_twins(definitions: Mapping[str, Expression]) -> None:
         seen[root] = name
 
 
-def _topological(roots: tuple[Expression, ...]) -> list[Call]:
-    """Every distinct call, inputs before users."""
+def _comparisons(definitions: Mapping[str, Expression], compared: frozenset[Call]) -> list[str]:
+    return [
+        f"feature {name!r}: {text} compares symbols, and here is one alone: build a universe, with "
+        "`bellwether features --universe DIR --compute DIR` or features.build_universe"
+        for name, root in definitions.items()
+        for text in sorted(node.text for node in compared.intersection(subexpressions(root)))
+    ]
+
+
+def _topological(roots: Sequence[Expression], columns: Sequence[str]) -> list[Call]:
+    """Every distinct call that is not given, inputs before users."""
     order: dict[Call, None] = {}
 
     def visit(node: Expression) -> None:
-        if isinstance(node, Call) and node not in order:
+        if isinstance(node, Call) and node not in order and node.text not in columns:
             for argument in node.inputs:
                 visit(argument)
             order[node] = None
@@ -192,21 +210,24 @@ def _topological(roots: tuple[Expression, ...]) -> list[Call]:
     return list(order)
 
 
-def _leaves(order: list[Call], kind: type[Expression]) -> Iterator[Expression]:
-    """Columns or constants that the operations read, each once, in order of use."""
+def _leaves(order: Sequence[Call]) -> list[Expression]:
+    """What the operations read and none of them makes, each once, in order of use."""
     inputs = dict.fromkeys(argument for call in order for argument in call.inputs)
-    return (node for node in inputs if isinstance(node, kind))
+    made = set(order)
+    return [node for node in inputs if node not in made]
 
 
 def _allocate(
-    order: list[Call], columns: tuple[Expression, ...]
+    order: Sequence[Call], given: Sequence[Expression]
 ) -> tuple[list[dict[Expression, int]], dict[int, float], list[int], int]:
-    """Buffer rows: `columns` first, then constants; these keep theirs, results share the rest.
+    """Buffer rows: `given` first, then constants; these keep theirs, results share the rest.
 
     Returns the row of every input per operation, the constants' rows, the result rows and the row count.
     """
-    rows = {node: row for row, node in enumerate((*columns, *_leaves(order, Constant)))}
-    constants = {row: node.value for node, row in rows.items() if isinstance(node, Constant)}
+    numbers = [node for node in _leaves(order) if isinstance(node, Constant)]
+    rows: dict[Expression, int] = {node: row for row, node in enumerate((*given, *numbers))}
+    constants = {rows[node]: node.value for node in numbers}
+    kept = set(rows)
     last_use = {argument: k for k, call in enumerate(order) for argument in call.inputs}
     free: list[int] = []
     count = len(rows)
@@ -222,8 +243,6 @@ def _allocate(
         rows[call] = slot
         outs.append(slot)
         # a set of texts has no stable order: sort, so that a program is the same in every process
-        spent = {
-            node for node in (*call.inputs, call) if isinstance(node, Call) and last_use.get(node, k) == k
-        }
+        spent = {node for node in (*call.inputs, call) if node not in kept and last_use.get(node, k) == k}
         free.extend(sorted(rows[node] for node in spent))
     return inputs, constants, outs, count

@@ -4,6 +4,7 @@ from features.operators import (
     adaptive,
     circular,
     clock,
+    cross,
     elementwise,
     information,
     logic,
@@ -32,4 +33,7 @@ MODULES = (
     swing,
 )
 
-__all__ = ["KERNELS", "MODULES", "OPERATORS", "WORK_ROWS", "Operator"]
+# those that compare symbols, for programs over a universe
+CROSS_SECTIONS = frozenset(name for name, each in OPERATORS.items() if each.module == cross.__name__)
+
+__all__ = ["CROSS_SECTIONS", "KERNELS", "MODULES", "OPERATORS", "WORK_ROWS", "Operator"]
