@@ -110,6 +110,7 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "cci": (("n",), "ratio(typical - mean(typical, n), 0.015 * deviation(typical, mean(typical, n), n), 0)"),
     "forecast": (("x", "n"), "mean(x, n) + slope(x, n) * ((n - 1) / 2)"),
     "autocorrelation": (("x", "lag", "n"), "corr(x, delay(x, lag), n)"),
+    "memory": (("x", "lag", "n"), "ratio(cov(x, delay(x, lag), n), std(x, n) * delay(std(x, n), lag), 0)"),
     "beta": (("y", "x", "n"), "ratio(cov(y, x, n), square(std(x, n)), 0)"),
     "flow": (("x", "n"), "ratio(sum(x, n), sum(volume, n), 0)"),
     "from_vwap": (("paid", "traded"), "ratio(close * traded, paid, 1) - 1"),

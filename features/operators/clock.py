@@ -24,8 +24,16 @@ def _from_march(time: float) -> tuple[float, float]:
 
 
 @njit
-def _is_leap(year: float) -> bool:
-    return year % 4.0 == 0.0 and (year % 100.0 != 0.0 or year % 400.0 == 0.0)
+def _divides(divisor: float, year: float) -> bool:
+    # a remainder would be a call of the C library for every bar
+    return divisor * math.floor(year / divisor) == year
+
+
+@njit
+def _leap_day(year: float) -> float:
+    """1 in a leap year, else 0."""
+    leap = _divides(4.0, year) and (_divides(400.0, year) or not _divides(100.0, year))
+    return 1.0 if leap else 0.0
 
 
 @njit
@@ -57,9 +65,7 @@ def hour_of_day(time: float) -> float:
 def day_of_year(time: float) -> float:
     """0 on 1 January ... 365."""
     year, day = _from_march(time)
-    if day >= 306.0:
-        return day - 306.0
-    return day + (60.0 if _is_leap(year) else 59.0)
+    return day - 306.0 if day >= 306.0 else day + 59.0 + _leap_day(year)
 
 
 @elementwise(1)
@@ -74,9 +80,8 @@ def days_in_month(time: float) -> float:
     """28 ... 31: the length of the month in which the time lies."""
     year, day = _from_march(time)
     month = _month_from_march(day)
-    if month == 11.0:
-        return 29.0 if _is_leap(year + 1.0) else 28.0
-    return _days_before(month + 1.0) - _days_before(month)
+    february = 28.0 + _leap_day(year + 1.0)
+    return february if month == 11.0 else _days_before(month + 1.0) - _days_before(month)
 
 
 @elementwise(1)

@@ -155,9 +155,59 @@ def memory(order: float, threshold: float) -> int:
 
 
 def memory_state(order: float, threshold: float) -> tuple[int, int]:
-    """The number of weights, a position, the weights (oldest first), then the values twice over."""
+    """How many weights there are, a ring position, the weights; then the values twice over."""
     width = memory(order, threshold)
     return 2 + width, 2 * width
+
+
+@njit
+def _eight(weights: Floats, k: int, values: Floats, j: int) -> Any:
+    """Eight weights times eight values that lie in a row."""
+    first = weights[k] * values[j] + weights[k + 1] * values[j + 1]
+    second = weights[k + 2] * values[j + 2] + weights[k + 3] * values[j + 3]
+    third = weights[k + 4] * values[j + 4] + weights[k + 5] * values[j + 5]
+    fourth = weights[k + 6] * values[j + 6] + weights[k + 7] * values[j + 7]
+    return (first + second) + (third + fourth)
+
+
+@njit
+def _weigh_by_bar(buf: Any, n: int, x: int, state: Floats, at: int, work: Floats, width: int) -> None:
+    weights, ring, position = at + 2, at + 2 + width, int(state[at + 1])
+    for i in range(n):
+        state[ring + position] = buf[x, i]
+        state[ring + width + position] = buf[x, i]
+        position = position + 1 if position + 1 < width else 0
+        oldest, total = ring + position, 0.0
+        for j in range(width % 8):
+            total += state[weights + j] * state[oldest + j]
+        for j in range(width % 8, width, 8):
+            total += _eight(state, weights + j, state, oldest + j)
+        work[i] = total
+    state[at + 1] = position
+
+
+@njit
+def _weigh_by_lag(buf: Any, n: int, x: int, state: Floats, at: int, work: Floats, width: int) -> None:
+    weights, ring, position = at + 2, at + 2 + width, int(state[at + 1])
+    first = 2 * buf.shape[1]  # rows of `work`: sums, history, block
+    oldest = first - width + 1
+    for j in range(width):
+        work[first - width + j] = state[ring + position + j]
+    for i in range(n):
+        work[first + i] = buf[x, i]
+        work[i] = 0.0
+    for j in range(width % 8):
+        for i in range(n):
+            work[i] += state[weights + j] * work[oldest + j + i]
+    for j in range(width % 8, width, 8):
+        for i in range(n):
+            work[i] += _eight(state, weights + j, work, oldest + j + i)
+    position = (position + n) % width
+    for j in range(width):
+        slot = position + j if position + j < width else position + j - width
+        state[ring + slot] = work[first + n - width + j]
+        state[ring + slot + width] = work[first + n - width + j]
+    state[at + 1] = position
 
 
 @operator(1, (ORDER, THRESHOLD), memory_state, lambda order, threshold: memory(order, threshold) - 1)
@@ -175,28 +225,15 @@ def fractional_difference(
     """(1 - L)^order x over a fixed window: weights below `threshold` are left out (Hosking 1981)."""
     if state[at] == 0.0:
         state[at] = memory(order, threshold)
-        weight = 1.0
+        weight, newest = 1.0, at + 1 + int(state[at])
         for lag in range(int(state[at])):
-            state[at + 1 + int(state[at]) - lag] = weight
+            state[newest - lag] = weight
             weight *= (lag - order) / (lag + 1.0)
-    width, position = int(state[at]), int(state[at + 1])
-    weights, ring = at + 2, at + 2 + width
+    width = int(state[at])
+    # several bars at a time where the block is long enough: the same terms in the same order
+    if n < width:
+        _weigh_by_bar(buf, n, x, state, at, work, width)
+    else:
+        _weigh_by_lag(buf, n, x, state, at, work, width)
     for i in range(n):
-        # written twice, so that the window is one stretch wherever it begins
-        state[ring + position] = buf[x, i]
-        state[ring + width + position] = buf[x, i]
-        position += 1
-        if position == width:
-            position = 0
-        first = ring + position
-        a, b, c, d = 0.0, 0.0, 0.0, 0.0
-        whole = width - width % 4
-        for j in range(0, whole, 4):
-            a += state[weights + j] * state[first + j]
-            b += state[weights + j + 1] * state[first + j + 1]
-            c += state[weights + j + 2] * state[first + j + 2]
-            d += state[weights + j + 3] * state[first + j + 3]
-        for j in range(whole, width):
-            a += state[weights + j] * state[first + j]
-        buf[out, i] = (a + b) + (c + d)
-    state[at + 1] = position
+        buf[out, i] = work[i]
