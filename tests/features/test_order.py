@@ -137,5 +137,5 @@ def test_an_average_rank_a_quantile_and_the_earliest_of_equals_by_hand():
 
 
 def test_a_share_below_0_is_refused():
-    with pytest.raises(ConfigurationError, match="share -0[.]1 must be >= 0"):
+    with pytest.raises(ConfigurationError, match=r"share -0\.1 must be >= 0"):
         features.warmup({"q": "quantile(close, 5, -0.1)"})
