@@ -33,7 +33,7 @@ def catalogue_rows(sp500: pd.DataFrame) -> pd.DataFrame:
     """The shipped catalogue over the S&P 500, complete rows only."""
     import features
 
-    return features.build(sp500).dropna()
+    return features.build(sp500, features.definitions("core")).dropna()
 
 
 @pytest.fixture

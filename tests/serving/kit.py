@@ -118,7 +118,7 @@ def make_bundle(
     timeframe: str = "1d",
 ) -> Path:
     """A bundle as of bar `row`; `bias` makes a different model."""
-    chosen = {name: text for name, text in definitions().items() if names is None or name in names}
+    chosen = {name: text for name, text in definitions("core").items() if names is None or name in names}
     stream = Stream(chosen)
     rows = [
         stream.push(*values, time.timestamp())

@@ -158,7 +158,7 @@ def test_several_models_need_a_name(app: App) -> None:
 def test_the_features_are_those_of_the_batch(app: App, bars: pd.DataFrame) -> None:
     _call(app, "POST", "/v1/bars", json={"bars": as_body(bars.iloc[601:620])})
     found = _call(app, "GET", "/v1/features/sp500").json()
-    batch = features.build(bars, features.definitions()).iloc[619].astype(np.float32)
+    batch = features.build(bars, features.definitions("core")).iloc[619].astype(np.float32)
     assert found["features"] == batch.to_dict()
     assert (found["bars"], found["warm"], found["bar_time"]) == (620, True, bars.index[619].isoformat())
 

@@ -67,7 +67,7 @@ def test_live_features_equal_batch_features_bit_for_bit(
     assert service.stop() == 0
     closed = read(service.log_dir)
     assert closed.num_rows == live.num_rows == 299
-    batch = features.build(bars, features.definitions()).iloc[601:900]
+    batch = features.build(bars, features.definitions("core")).iloc[601:900]
     assert closed["bar_time"].to_pylist() == list(batch.index.to_pydatetime())
     columns = feature_columns(closed)
     assert list(columns) == list(batch.columns)
