@@ -188,4 +188,4 @@ def differing(values: pd.DataFrame | Floats, expected: pd.DataFrame) -> list[tup
 
 def bits(values: pd.DataFrame | Floats) -> npt.NDArray[np.int64]:
     """Float64 values as their bit patterns: equality with NaN and signed zeros."""
-    return np.ascontiguousarray(np.asarray(values, dtype=np.float64)).view(np.int64)
+    return np.asarray(values, dtype=np.float64).view(np.int64)
