@@ -30,6 +30,19 @@ def parse(text: str) -> Expression:
     return _Reader(" ".join(text.splitlines()).strip()).read()
 
 
+def parse_all(definitions: Mapping[str, str]) -> dict[str, Expression]:
+    """The expression of every name; ConfigurationError lists the faults of all."""
+    expressions, faults = {}, []
+    for name, text in definitions.items():
+        try:
+            expressions[name] = parse(text)
+        except ConfigurationError as error:
+            faults.append(f"feature {name!r}: {error}")
+    if faults:
+        raise ConfigurationError(faults)
+    return expressions
+
+
 def callables() -> list[str]:
     """Every function that an expression may call."""
     return sorted((OPERATORS.keys() | FUNCTIONS.keys()) - _KEYWORD_OPERATORS)

@@ -68,17 +68,9 @@ class Stream:
         `timestamp` is the bar's close in epoch seconds UTC. StreamError refuses a bar that is not finite,
         not positive, not consistent or not newer than the last; the state is then as it was.
         """
-        try:
-            sound = (
-                0.0 < low <= open <= high < math.inf
-                and low <= close <= high
-                and 0.0 <= volume < math.inf
-                and self._last < timestamp < math.inf
-            )
-        except (TypeError, ValueError):
-            sound = False
-        if not sound:
-            raise StreamError(_reason(open, high, low, close, volume, timestamp, self._last))
+        reason = refusal(open, high, low, close, volume, timestamp, self._last)
+        if reason is not None:
+            raise StreamError(reason)
         bar = self._bar
         bar[0, 0], bar[1, 0], bar[2, 0] = open, high, low
         bar[3, 0], bar[4, 0], bar[5, 0] = close, volume, timestamp
@@ -87,26 +79,52 @@ class Stream:
         return self._out[:, 0].copy()
 
     def checkpoint(self) -> bytes:
-        """The state as bytes: header, state, SHA-256; `restore` continues from it bit for bit."""
-        body = _HEADER.pack(_MAGIC, self._program.digest, self._last) + self._state.astype("<f8").tobytes()
-        return body + hashlib.sha256(body).digest()
+        """The state as bytes; `restore` continues from it bit for bit."""
+        return pack(self._program.digest, self._last, self._state)
 
     def restore(self, checkpoint: bytes) -> None:
         """Continue from `checkpoint`; StreamError if it is damaged or made by other definitions."""
-        body, seal = checkpoint[:-_SEAL], checkpoint[-_SEAL:]
-        if hashlib.sha256(body).digest() != seal or not body.startswith(_MAGIC):
-            raise StreamError(
-                f"checkpoint of {len(checkpoint)} bytes is damaged or not a feature checkpoint: "
-                "rebuild it by streaming history"
-            )
-        _, digest, last = _HEADER.unpack_from(body)
-        state = np.frombuffer(body, dtype="<f8", offset=_HEADER.size).astype(np.float64)
-        if digest != self._program.digest or state.shape != self._state.shape:
-            raise StreamError(
-                f"checkpoint was made by other feature definitions (digest {digest.hex()[:12]}, this stream "
-                f"has {self._program.digest.hex()[:12]}): stream history again"
-            )
-        self._state[:], self._last = state, last
+        self._last, self._state[:] = unpack(checkpoint, self._program.digest, self._state.size)
+
+
+def pack(digest: bytes, last: float, state: Floats) -> bytes:
+    """A checkpoint: header with the definitions' digest [32] and the last time, state, SHA-256."""
+    body = _HEADER.pack(_MAGIC, digest, last) + state.astype("<f8").tobytes()
+    return body + hashlib.sha256(body).digest()
+
+
+def unpack(checkpoint: bytes, digest: bytes, size: int) -> tuple[float, Floats]:
+    """The last time and the state [size]; StreamError for damage, another digest or another size."""
+    body, seal = checkpoint[:-_SEAL], checkpoint[-_SEAL:]
+    if hashlib.sha256(body).digest() != seal or not body.startswith(_MAGIC):
+        raise StreamError(
+            f"checkpoint of {len(checkpoint)} bytes is damaged or not a feature checkpoint: "
+            "rebuild it by streaming history"
+        )
+    _, made_by, last = _HEADER.unpack_from(body)
+    state = np.frombuffer(body, dtype="<f8", offset=_HEADER.size).astype(np.float64)
+    if made_by != digest or len(state) != size:
+        raise StreamError(
+            f"checkpoint was made by other feature definitions or for other symbols (digest {made_by.hex()[:12]}, this stream "
+            f"has {digest.hex()[:12]}): stream history again"
+        )
+    return last, state
+
+
+def refusal(
+    open: float, high: float, low: float, close: float, volume: float, timestamp: float, last: float
+) -> str | None:
+    """Why a bar is refused, in words; None for a sound one that is newer than `last`."""
+    try:
+        sound = (
+            0.0 < low <= open <= high < math.inf
+            and low <= close <= high
+            and 0.0 <= volume < math.inf
+            and last < timestamp < math.inf
+        )
+    except (TypeError, ValueError):
+        sound = False
+    return None if sound else _reason(open, high, low, close, volume, timestamp, last)
 
 
 def _reason(

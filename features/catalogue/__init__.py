@@ -30,7 +30,7 @@ from features.catalogue import (
 )
 from features.catalogue.core import CORE
 from features.catalogue.entry import Feature
-from features.parser import parse
+from features.parser import parse, parse_all
 from features.program import Program, compile_program
 
 FULL: tuple[Feature, ...] = (
@@ -93,12 +93,4 @@ def compiled(definitions: Mapping[str, str] | None = None) -> Program:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(chosen: tuple[tuple[str, str], ...]) -> Program:
-    expressions, faults = {}, []
-    for name, text in chosen:
-        try:
-            expressions[name] = parse(text)
-        except ConfigurationError as error:
-            faults.append(f"feature {name!r}: {error}")
-    if faults:
-        raise ConfigurationError(faults)
-    return compile_program(expressions)
+    return compile_program(parse_all(dict(chosen)))

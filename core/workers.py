@@ -1,0 +1,115 @@
+"""Processes that do one named task at a time, so that whoever dies is known by name."""
+
+import signal
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from core.errors import BellwetherError, StageFailed
+
+_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A call, named in errors as `name`; function and arguments must be of modules, to be sent."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+    def outcome(self) -> Any:
+        """What the call returns, or the fault that it raised on purpose."""
+        try:
+            return self.function(*self.arguments)
+        except BellwetherError as fault:
+            return fault
+
+
+class Workers:
+    """`count` processes between `with` and its end; one is no process at all, but the caller itself.
+
+    `prepare` is called once in every process, before its first task.
+    """
+
+    def __init__(self, count: int, prepare: Callable[[], None]) -> None:
+        self._count, self._prepare = count, prepare
+        self._processes: dict[Connection, SpawnProcess] = {}
+
+    def __enter__(self) -> "Workers":
+        if self._count > 1:
+            context = get_context("spawn")
+            for _ in range(self._count):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs, self._prepare), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes[ours] = process
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection, process in self._processes.items():
+            connection.close()
+            process.terminate()
+        for process in self._processes.values():
+            process.join(_SECONDS)
+            process.kill()
+
+    def outcomes(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Any]]:
+        """(task, what it returned or the fault that it raised on purpose) as they are done, in any order.
+
+        StageFailed names the task of a process that died; any other error of a task is raised as it is.
+        """
+        if not self._processes:
+            yield from ((task, task.outcome()) for task in tasks)
+            return
+        waiting, busy = iter(tasks), dict[Connection, Task]()
+        for connection, task in zip(self._processes, waiting, strict=False):
+            busy[connection] = _sent(connection, task)
+        while busy:
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                yield self._received(connection, busy.pop(connection))
+                for task in waiting:
+                    busy[connection] = _sent(connection, task)
+                    break
+
+    def _received(self, connection: Connection, task: Task) -> tuple[Task, Any]:
+        try:
+            failed, outcome = connection.recv()
+        except EOFError:
+            process = self._processes[connection]
+            process.join(_SECONDS)
+            raise StageFailed(
+                f"{task.name}: its process died (exit code {process.exitcode}), most likely for want of "
+                f"memory: close other programs, or use fewer processes (now {self._count})"
+            ) from None
+        if failed:
+            raise outcome
+        return task, outcome
+
+
+def _sent(connection: Connection, task: Task) -> Task:
+    connection.send(task)
+    return task
+
+
+def _work(connection: Connection, prepare: Callable[[], None]) -> None:
+    # ctrl-C reaches the whole group: the parent ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare()
+    while True:
+        try:
+            task: Task = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = False, task.outcome()
+        except Exception as error:  # noqa: BLE001  the edge of a process
+            error.add_note(f"while {task.name}, in a process of its own:\n{traceback.format_exc()}")
+            answer = True, error
+        connection.send(answer)
