@@ -3,6 +3,10 @@
 from features.catalogue.entry import Feature, group
 
 _AWESOME = "(mean(median_price, 5) - mean(median_price, 34))"
+_RSI = "rsi(close, 14)"
+_RSI_LOW = f"lowest({_RSI}, 14)"
+# a flat price holds the RSI where it was, but for rounding: that is not to be magnified
+_RSI_RANGE = f"(highest({_RSI}, 14) - {_RSI_LOW})"
 
 FEATURES: tuple[Feature, ...] = group(
     "momentum",
@@ -12,7 +16,7 @@ FEATURES: tuple[Feature, ...] = group(
     ("stochastic_slow_14_3_3", "mean(mean(stochastic(14), 3), 3)", "[0, 100]", "Lane 1957"),
     (
         "stochastic_rsi_14",
-        "position(rsi(close, 14), lowest(rsi(close, 14), 14), highest(rsi(close, 14), 14)) * 100",
+        f"where({_RSI_RANGE} > 0.001, ({_RSI} - {_RSI_LOW}) / {_RSI_RANGE}, 0.5) * 100",
         "[0, 100]",
         "Chande & Kroll 1994",
     ),
@@ -54,5 +58,5 @@ FEATURES: tuple[Feature, ...] = group(
         (f"momentum_sharpe_{n}", f"ratio(log_return({n}) / {n}, std(returns, {n}), 0)", "Sharpe per bar", "")
         for n in (20, 60)
     ),
-    ("up_share_20", "mean(returns > 0, 20)", "[0, 1]", ""),
+    ("up_share_20", "mean(sign(returns), 20) / 2 + 0.5", "[0, 1]", ""),
 )

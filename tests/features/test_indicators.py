@@ -1,4 +1,4 @@
-"""Every feature of prices against an independent oracle: TA-Lib where it has one, else pandas or a plain loop."""
+"""Every feature of prices, and their operators, against TA-Lib where it can, else pandas or a plain loop."""
 
 import math
 from collections.abc import Callable
@@ -279,7 +279,7 @@ OTHERS: dict[str, Oracle] = {
     **{f"rsquare_{n}": lambda b, n=n: _rolling(lambda w: _fit(w)[1], n, np.log(b.close)) for n in (20, 60)},
     "residual_20": lambda b: (b.close - _rolling(lambda w: _fit(w)[2], 20, b.close)) / _std(b.close, 20),
     **{f"momentum_sharpe_{n}": lambda b, n=n: _mean(_returns(b), n) / _std(_returns(b), n) for n in (20, 60)},
-    "up_share_20": lambda b: (b.close.diff() > 0).astype(float).rolling(20).mean(),
+    "up_share_20": lambda b: _mean(np.sign(b.close.diff()) / 2 + 0.5, 20),
     "range_ratio_5_20": lambda b: _mean(_true_range(b), 5) / _mean(_true_range(b), 20),
     "range_zscore_20": lambda b: _zscore(np.log(b.high / b.low), 20),
     "bollinger_position_20": lambda b: (
@@ -347,3 +347,103 @@ def _agree(actual: Series, expected: Series) -> None:
     error = (actual - expected).abs() / np.maximum(expected.abs(), floor)
     assert actual.notna().all()
     assert error.max() <= 1e-9
+
+
+def _adaptive(x: Series, weight: Series) -> Series:
+    out, average = [], math.nan
+    for value, alpha in zip(x, weight, strict=True):
+        if not math.isnan(value + alpha):
+            average = value if math.isnan(average) else alpha * value + (1 - alpha) * average
+        out.append(average)
+    return Series(out, index=x.index)
+
+
+def _value_when(condition: Series, x: Series, window: int) -> Series:
+    def latest(flags: Floats, values: Floats) -> float:
+        if np.isnan(flags).any() or np.isnan(values).any():
+            return math.nan
+        events = np.flatnonzero(flags)
+        return float(values[events[-1]] if len(events) else values[-1])
+
+    return _rolling(latest, window, condition, x)
+
+
+_BIG_RANGE = "close - low > (high - low) * 0.98"
+OPERATOR_ORACLES: dict[str, tuple[str, Oracle, int]] = {
+    "adaptive": (
+        "adaptive(close, (close - low) / (high - low), 40)",
+        lambda b: _adaptive(b.close, (b.close - b.low) / (b.high - b.low)),
+        0,
+    ),
+    "sar": ("sar(high, low, 0.03, 0.17)", lambda b: talib.SAR(b.high, b.low, 0.03, 0.17), SETTLED),
+    "supertrend": (
+        "supertrend(median_price, atr(7), close, 2.5)",
+        lambda b: talib.SUPERTREND(b.high, b.low, b.close, 7, 2.5)[0],
+        SETTLED,
+    ),
+    "value_when": (
+        f"value_when({_BIG_RANGE}, open, 30)",
+        lambda b: _value_when(b.close - b.low > (b.high - b.low) * 0.98, b.open, 30),
+        29,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATOR_ORACLES)
+def test_operator_agrees_with_its_oracle(name, sp500):
+    text, oracle, start = OPERATOR_ORACLES[name]
+    start = max(start, features.warmup({name: text}))
+    _agree(features.build(sp500, {name: text})[name].iloc[start:], oracle(sp500).iloc[start:])
+
+
+@pytest.mark.parametrize(
+    ("text", "oracle"),
+    [
+        ("value_when(close > open, {x}, 5)", lambda b, x: _value_when(b.close > b.open, x, 5)),
+        (
+            "value_when({x} > 3, open, 5)",
+            lambda b, x: _value_when((x > 3).astype(float).where(x.notna()), b.open, 5),
+        ),
+    ],
+)
+def test_a_value_at_an_event_is_unknown_while_the_window_holds_an_unknown(text, oracle, sp500):
+    bars = sp500.iloc[:1500]
+    expected = oracle(bars, np.log((bars.close - 1400).where(bars.close > 1400)))
+    actual = features.build(bars, {"x": text.format(x="log(close - 1400)")})["x"]
+    assert 100 < expected.notna().sum() < 1400
+    pd.testing.assert_series_equal(actual, expected, check_names=False, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sar({high}, low, 0.02, 0.2)",
+        "supertrend({high}, high - low, close, 2)",
+        "adaptive({high}, (close - low) / (high - low), 20)",
+        "adaptive((close - low) / (high - low), {high} / 10000, 20)",
+    ],
+)
+def test_unknown_inputs_leave_the_memory_of_a_recursion_as_it_was(text, sp500):
+    rising = sp500[sp500.close > sp500.open]
+    holes = features.build(sp500, {"x": text.format(high="(high / (close > open))")})["x"]
+    assert holes[sp500.close <= sp500.open].isna().all()
+    whole = features.build(rising, {"x": text.format(high="high")})["x"].iloc[SETTLED:]
+    pd.testing.assert_series_equal(holes[whole.index], whole, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sar(high, low, 0.02, 0.2)",
+        "sar(high, low, 0.05, 0.2)",
+        "supertrend(median_price, high - low, close, 1)",
+        "supertrend(median_price, mean(true_range, 10), close, 3)",
+        "kama(close, 10)",
+    ],
+)
+def test_streams_begun_elsewhere_agree_after_the_nominal_warmup(text, sp500):
+    warmup, whole = features.warmup({"x": text}), features.build(sp500, {"x": text})["x"]
+    assert warmup <= 300
+    for start in range(7, 3600, 31):
+        later = features.build(sp500.iloc[start : start + warmup + 60], {"x": text})["x"].iloc[warmup:]
+        np.testing.assert_allclose(later, whole.loc[later.index], rtol=1e-6)
