@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from core.errors import ConfigurationError, DataError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+# 1970-01-01 was a Thursday: weeks end at Monday 00:00 UTC, four days after the epoch
+_MONDAY = 4 * _UNITS["d"]
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +38,16 @@ class Timeframe:
     def intraday(self) -> bool:
         """True when a bar is shorter than a day."""
         return self.seconds < _UNITS["d"]
+
+    @property
+    def anchor(self) -> int:
+        """An end of a bar of this length, epoch seconds UTC: the epoch, for whole weeks a Monday 00:00."""
+        return _MONDAY if self.seconds % _UNITS["w"] == 0 else 0
+
+    def ends(self, times: NDArray[Any], per_second: int = 1) -> NDArray[Any]:
+        """End of the bar of this length, (end - length, end], that holds each time since the epoch."""
+        step, anchor = self.seconds * per_second, self.anchor * per_second
+        return -((anchor - times) // step) * step + anchor
 
 
 def infer(epoch_seconds: NDArray[Any]) -> Timeframe:

@@ -9,9 +9,6 @@ from core.errors import DataError
 from core.timeframe import Timeframe, infer
 
 _SECOND = 1_000_000_000
-_WEEK = 604800
-# 1970-01-01 was a Thursday: weeks end at Monday 00:00 UTC, four days after the epoch.
-_MONDAY = 4 * 86400
 
 
 def resample(bars: pd.DataFrame, to: Timeframe, source: Timeframe | None = None) -> pd.DataFrame:
@@ -30,11 +27,9 @@ def resample(bars: pd.DataFrame, to: Timeframe, source: Timeframe | None = None)
         raise DataError(f"{base} bars cannot form {to} bars: choose a whole multiple of {base}")
     if to == base or bars.empty:
         return bars.copy()
-    step = to.seconds * _SECOND
-    shift = (_MONDAY if to.seconds % _WEEK == 0 else 0) * _SECOND
-    closes = -((shift - epoch) // step) * step + shift
+    closes = to.ends(epoch, _SECOND)
     whole = closes <= epoch[-1]
-    if epoch[0] - base.seconds * _SECOND > closes[0] - step:
+    if epoch[0] - base.seconds * _SECOND > closes[0] - to.seconds * _SECOND:
         whole &= closes != closes[0]
     return _aggregate(bars[whole], closes[whole])
 

@@ -7,13 +7,28 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from core.errors import ConfigurationError
+from core.timeframe import Timeframe
 from features.layout import COLUMNS
-from features.operators import OPERATORS
+from features.operators import CROSS_SECTIONS, OPERATORS
 
 INFIX = {"gt": (1, ">"), "ge": (1, ">="), "add": (2, "+"), "sub": (2, "-"), "mul": (3, "*"), "div": (3, "/")}
 _NEGATION, _ATOM = 4, 5
+LONGEST = Timeframe(52 * 7 * 86400)
+
+
+class Wait(NamedTuple):
+    """A value comes `bars` bars after `closed` whole bars of a coarser timeframe are closed."""
+
+    timeframe: Timeframe
+    closed: int
+    bars: int
+
+    def within(self, other: "Wait") -> bool:
+        """Whether who waits for `other` has waited for this."""
+        return self.timeframe == other.timeframe and self.closed <= other.closed and self.bars <= other.bars
 
 
 @dataclass(frozen=True)
@@ -24,8 +39,16 @@ class Expression:
 
     @property
     def warmup(self) -> int:
-        """Bars before the first defined value: the index of the first defined row."""
+        """Bars before the first defined value: the index of the first defined row.
+
+        With a coarser timeframe inside it is the least that this can be; `waits` says what it depends on.
+        """
         return 0
+
+    @property
+    def waits(self) -> frozenset[Wait]:
+        """What must have come, besides `warmup` bars, before the first defined value."""
+        return frozenset()
 
     @property
     def precedence(self) -> int:
@@ -84,18 +107,82 @@ class Call(Expression):
 
     @cached_property
     def warmup(self) -> int:  # type: ignore[override]
+        return max(argument.warmup + own for argument, own in self._remembered())
+
+    @cached_property
+    def waits(self) -> frozenset[Wait]:  # type: ignore[override]
+        waits = {
+            wait._replace(bars=wait.bars + own)
+            for argument, own in self._remembered()
+            for wait in argument.waits
+        }
+        return frozenset(
+            wait for wait in waits if not any(wait != other and wait.within(other) for other in waits)
+        )
+
+    def _remembered(self) -> Iterator[tuple[Expression, int]]:
+        """Every input, and the bars of it that are needed before the newest."""
         spec = OPERATORS[self.operator]
         own = spec.warmup(*self.params)
-        return max(
-            argument.warmup + (own if position < spec.remembered else 0)
-            for position, argument in enumerate(self.inputs)
-        )
+        for position, argument in enumerate(self.inputs):
+            yield argument, own if position < spec.remembered else 0
 
     @property
     def precedence(self) -> int:
         if self.operator == "neg":
             return _NEGATION
         return INFIX[self.operator][0] if self.operator in INFIX else _ATOM
+
+
+@dataclass(frozen=True)
+class On(Call):
+    """An expression on the bars of a coarser timeframe: its value at the last of them that is closed.
+
+    Coarse bars are those of `data.resample`: (end - length, end], stamped at their end. One closes at the bar
+    that closes at its end or, when that bar is missing, at the first later one. The coarse bar in which
+    history begins does not count, so the warm-up is that of the inner expression and one bar more.
+    """
+
+    def __post_init__(self) -> None:
+        (inner,) = self.inputs
+        object.__setattr__(self, "text", f"on('{self.timeframe}', {inner.text})")
+        if self.timeframe > LONGEST:
+            raise ConfigurationError(f"timeframe {self.timeframe} must be at most {LONGEST}")
+        if isinstance(inner, Constant):
+            raise ConfigurationError(f"{self.text}: a number is the same on every timeframe")
+        inside = operators_of(inner)
+        if across := inside & CROSS_SECTIONS:
+            raise ConfigurationError(
+                f"{self.text}: {min(across)} compares symbols at each of their bars; "
+                f"take it outside, such as {min(across)}(on('{self.timeframe}', x))"
+            )
+        if "on" in inside:
+            raise ConfigurationError(
+                f"{self.text}: one `on` inside another; combine timeframes side by side, "
+                "such as on('1h', close) / on('1d', close)"
+            )
+
+    @property
+    def timeframe(self) -> Timeframe:
+        """Length of the coarser bars."""
+        return Timeframe(int(self.params[0]))
+
+    @property
+    def warmup(self) -> int:  # type: ignore[override]
+        return self.inputs[0].warmup + 1
+
+    @property
+    def waits(self) -> frozenset[Wait]:  # type: ignore[override]
+        return frozenset({Wait(self.timeframe, self.inputs[0].warmup + 1, 0)})
+
+    @property
+    def precedence(self) -> int:
+        return _ATOM
+
+
+def on(timeframe: Timeframe, inner: Expression) -> On:
+    """`inner` on bars of `timeframe`; ConfigurationError for a number and for another `on` inside."""
+    return On("on", (inner,), (float(timeframe.seconds),))
 
 
 def subexpressions(expression: Expression) -> Iterator[Expression]:

@@ -1,7 +1,8 @@
 """Text to expression by Python's own grammar, cut down to a white list; nothing is ever evaluated.
 
 Allowed: numbers, the columns, + - * / on expressions, `>` `>=` `<` `<=` (1 or 0), `x ** 2`, and calls of
-operators and shorthands with positional arguments. Faults are ConfigurationError with a caret under them.
+operators and shorthands with positional arguments, `on('4h', x)` among them: the only text in quotes.
+Faults are ConfigurationError with a caret under them.
 """
 
 import ast
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from core.errors import ConfigurationError
-from features.expression import Call, Column, Constant, Expression
+from core.timeframe import Timeframe
+from features.expression import Call, Column, Constant, Expression, on
 from features.layout import COLUMNS
 from features.operators import OPERATORS
 from features.vocabulary import FUNCTIONS, NAMES
@@ -91,11 +93,23 @@ class _Reader:
                 name, swap = _COMPARE[type(sign)]
                 sides = (self._convert(left, depth), self._convert(right, depth))
                 return Call(name, sides[::-1] if swap else sides)
+            case ast.Call(func=ast.Name(id="on"), args=[timeframe, inner], keywords=[]):
+                return on(self._timeframe(timeframe), self._convert(inner, depth))
+            case ast.Call(func=ast.Name(id="on")):
+                raise ConfigurationError("on takes (timeframe, x), such as on('4h', rsi(close, 14))")
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 return self._call(name, [self._convert(argument, depth) for argument in arguments], depth)
         raise ConfigurationError(
             "not part of the expression language: use columns, numbers, + - * / > >= < <=, ** 2, and calls"
         )
+
+    def _timeframe(self, node: ast.expr) -> Timeframe:
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+            raise self._fault(node, "on takes a timeframe in quotes first, such as on('4h', rsi(close, 14))")
+        try:
+            return Timeframe.parse(node.value)
+        except ConfigurationError as error:
+            raise self._fault(node, str(error)) from None
 
     def _name(self, name: str) -> Expression:
         if name in self.bindings:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from core.errors import ConfigurationError
 from features import layout, native
 from features.expression import Call, Constant, Expression, subexpressions
-from features.operators import CROSS_SECTIONS, OPERATORS, WORK_ROWS
+from features.operations import Node, Operation, leaves, operations, settled
+from features.operators import CROSS_SECTIONS, KERNELS, WORK_ROWS
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -34,7 +35,8 @@ class Program:
     """A compiled set of features; holds no running state.
 
     `operators` are those in use; `columns` the rows of a bar's columns that are read; `code`, `params`:
-    see `features.layout`.
+    see `features.layout`; `waits` the place in the state of each count of bars since a feature's coarser
+    timeframe is warm, and how many it needs.
     """
 
     names: tuple[str, ...]
@@ -47,12 +49,21 @@ class Program:
     constants: dict[int, float]
     slots: int
     clocks: int
+    waits: tuple[tuple[int, int], ...]
     initial_state: Floats
 
     @property
     def warmup(self) -> int:
-        """Bars before every feature is defined: the index of the first complete row."""
+        """Bars before every feature is defined: the index of the first complete row.
+
+        The least possible when a feature uses a coarser timeframe: see `complete`.
+        """
         return int(self.warmups.max(initial=0))
+
+    def complete(self, state: Floats) -> int:
+        """Bars up to now at which every feature was past its warm-up, the newest included."""
+        settled = (int(state[place]) - bars for place, bars in self.waits)
+        return max(0, min([int(state[0]) - self.warmup, *settled]))
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -138,40 +149,54 @@ def compile_program(
     if not names:
         raise ConfigurationError("no features: at least one definition is needed")
     _refuse_twins(definitions)
-    order = _topological(roots, columns)
-    compared = frozenset(call for call in order if call.operator in CROSS_SECTIONS)
+    # a cross-section has no history of its own to wait for
+    emitted = [Node(root if across else settled(root)) for root in roots]
+    order = operations((node.expression for node in emitted), columns)
+    compared = {node.expression for node in order if order[node].kernel in CROSS_SECTIONS}
     if compared and not across:
         raise ConfigurationError(_comparisons(definitions, compared))
-    given = [node for node in _leaves(order) if not isinstance(node, Constant)]
+    given = [node for node in leaves(order) if not isinstance(node.expression, Constant)]
     slots, constants, outs, count = _allocate(order, given)
-    emit = {root: number for number, root in enumerate(roots)}
-    operators = tuple(dict.fromkeys(call.operator for call in order))
+    emit = {node: number for number, node in enumerate(emitted)}
+    kernels = tuple(dict.fromkeys(operation.kernel for operation in order.values()))
+    clocks = {None: 0} | {
+        timeframe: number
+        for number, timeframe in enumerate(
+            (operation.drives for operation in order.values() if operation.drives), start=1
+        )
+    }
     code = np.zeros((len(order), layout.CODE_WIDTH), dtype=np.int64)
     params = np.zeros((len(order), layout.MAX_PARAMS))
     state = [np.zeros(1)]  # the engine's count of bars
+    waits: list[tuple[int, int]] = []
     offset = 1
-    for k, call in enumerate(order):
-        spec = OPERATORS[call.operator]
-        zeros, unknowns = spec.state(*call.params) if spec.state else (0, 0)
-        inputs = [slots[k][argument] for argument in call.inputs]
-        code[k, layout.OP], code[k, layout.OUT] = operators.index(call.operator), outs[k]
-        code[k, layout.STATE], code[k, layout.EMIT] = offset, emit.get(call, -1)
-        code[k, layout.WARMUP] = 0 if across else call.warmup
+    for k, (node, operation) in enumerate(order.items()):
+        spec = KERNELS[operation.kernel]
+        zeros, unknowns = spec.state(*operation.params) if spec.state else (0, 0)
+        inputs = [slots[k][source] for source in operation.inputs]
+        code[k, layout.OP], code[k, layout.OUT] = kernels.index(operation.kernel), outs[k]
+        code[k, layout.STATE], code[k, layout.EMIT] = offset, emit.get(node, -1)
+        code[k, layout.WARMUP] = 0 if across else node.expression.warmup
+        code[k, layout.CLOCK] = clocks[operation.timeframe]
+        code[k, layout.DRIVES] = clocks[operation.drives]
         code[k, layout.FIRST_INPUT : layout.FIRST_INPUT + len(inputs)] = inputs
-        params[k, : len(call.params)] = call.params
+        params[k, : len(operation.params)] = operation.params
+        if operation.kernel == "settled":
+            waits.append((offset + 1, int(operation.params[1])))
         state += [np.zeros(zeros), np.full(unknowns, np.nan)]
         offset += zeros + unknowns
     return Program(
         names=names,
         definitions={name: root.text for name, root in definitions.items()},
         warmups=np.array([root.warmup for root in roots], dtype=np.int64),
-        operators=operators,
-        columns=np.array([columns.index(node.text) for node in given], dtype=np.int64),
+        operators=kernels,
+        columns=np.array([columns.index(node.expression.text) for node in given], dtype=np.int64),
         code=code,
         params=params,
         constants=constants,
         slots=count,
-        clocks=1,
+        clocks=len(clocks),
+        waits=tuple(waits),
         initial_state=np.concatenate(state),
     )
 
@@ -186,7 +211,7 @@ def _refuse_twins(definitions: Mapping[str, Expression]) -> None:
         seen[root] = name
 
 
-def _comparisons(definitions: Mapping[str, Expression], compared: frozenset[Call]) -> list[str]:
+def _comparisons(definitions: Mapping[str, Expression], compared: set[Expression]) -> list[str]:
     return [
         f"feature {name!r}: {text} compares symbols, and here is one alone: build a universe, with "
         "`bellwether features --universe DIR --compute DIR` or features.build_universe"
@@ -195,54 +220,34 @@ def _comparisons(definitions: Mapping[str, Expression], compared: frozenset[Call
     ]
 
 
-def _topological(roots: Sequence[Expression], columns: Sequence[str]) -> list[Call]:
-    """Every distinct call that is not given, inputs before users."""
-    order: dict[Call, None] = {}
-
-    def visit(node: Expression) -> None:
-        if isinstance(node, Call) and node not in order and node.text not in columns:
-            for argument in node.inputs:
-                visit(argument)
-            order[node] = None
-
-    for root in roots:
-        visit(root)
-    return list(order)
-
-
-def _leaves(order: Sequence[Call]) -> list[Expression]:
-    """What the operations read and none of them makes, each once, in order of use."""
-    inputs = dict.fromkeys(argument for call in order for argument in call.inputs)
-    made = set(order)
-    return [node for node in inputs if node not in made]
-
-
 def _allocate(
-    order: Sequence[Call], given: Sequence[Expression]
-) -> tuple[list[dict[Expression, int]], dict[int, float], list[int], int]:
+    order: Mapping[Node, Operation], given: Sequence[Node]
+) -> tuple[list[dict[Node, int]], dict[int, float], list[int], int]:
     """Buffer rows: `given` first, then constants; these keep theirs, results share the rest.
 
     Returns the row of every input per operation, the constants' rows, the result rows and the row count.
     """
-    numbers = [node for node in _leaves(order) if isinstance(node, Constant)]
-    rows: dict[Expression, int] = {node: row for row, node in enumerate((*given, *numbers))}
-    constants = {rows[node]: node.value for node in numbers}
+    numbers = {node: node.expression.value for node in leaves(order) if isinstance(node.expression, Constant)}
+    rows: dict[Node, int] = {node: row for row, node in enumerate((*given, *numbers))}
+    constants = {rows[node]: value for node, value in numbers.items()}
     kept = set(rows)
-    last_use = {argument: k for k, call in enumerate(order) for argument in call.inputs}
+    last_use = {source: k for k, operation in enumerate(order.values()) for source in operation.inputs}
     free: list[int] = []
     count = len(rows)
-    inputs: list[dict[Expression, int]] = []
+    inputs: list[dict[Node, int]] = []
     outs: list[int] = []
-    for k, call in enumerate(order):
+    for k, (node, operation) in enumerate(order.items()):
         # the result's row is taken before the inputs' rows are freed: kernels may not write over an input
         if free:
             slot = free.pop()
         else:
             slot, count = count, count + 1
-        inputs.append({argument: rows[argument] for argument in call.inputs})
-        rows[call] = slot
+        inputs.append({source: rows[source] for source in operation.inputs})
+        rows[node] = slot
         outs.append(slot)
         # a set of texts has no stable order: sort, so that a program is the same in every process
-        spent = {node for node in (*call.inputs, call) if node not in kept and last_use.get(node, k) == k}
-        free.extend(sorted(rows[node] for node in spent))
+        spent = {
+            each for each in (*operation.inputs, node) if each not in kept and last_use.get(each, k) == k
+        }
+        free.extend(sorted(rows[each] for each in spent))
     return inputs, constants, outs, count

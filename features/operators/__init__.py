@@ -31,6 +31,7 @@ MODULES = (
     session,
     adaptive,
     swing,
+    timeframe,
 )
 
 # those that compare symbols, for programs over a universe

@@ -7,7 +7,7 @@ counted from `anchor`. It closes at the bar that closes at its end, or, when tha
 first later bar: then it is known to be over. The coarse bar in which a stream begins may lack its first bars
 and never counts.
 
-None of these can be called in an expression: `features.operations` puts them where `on('4h', x)` needs them.
+Of these an expression calls `on` alone; `features.operations` puts the others where it needs them.
 """
 
 import math
@@ -120,8 +120,8 @@ def _on(timeframe: str, x: float) -> None:
     """x computed on the bars of a coarser timeframe: its value at the last of them that is closed."""
 
 
-@operator(2, (), _one_value, described_by=_on, spoken=False)
-def on(buf: Any, n: int, out: int, x: int, clock: int, state: Floats, at: int, work: Floats) -> None:
+@operator(2, (), _one_value, lambda: 1, described_by=_on)
+def on(buf: Any, n: int, out: int, clock: int, x: int, state: Floats, at: int, work: Floats) -> None:
     value, done = state[at], 0
     for i in range(n):
         step = int(buf[clock, i])
