@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 Build = Callable[[pd.DataFrame], pd.DataFrame]
 # not defined over a window in which nothing varies: there a missing value is the right one
 NEEDS_VARIATION = frozenset({"skew", "kurt", "corr", "rsquare"})
+# not defined before their first anchor: the part of a session that history holds is not the session
+NEEDS_ANCHOR = frozenset({"cumulate", "highest_since", "before_reset"})
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # what a model's float32 input can hold
 LARGEST = float(np.finfo(np.float32).max)
@@ -43,7 +45,8 @@ PROBES = {
     "future": "bars after a cut are poisoned or left out; nothing up to the cut may change",
     "stream": "bar by bar gives the same bits as all bars at once",
     "restore": "a stream restored from a checkpoint goes on with the same bits",
-    "missing": "after its warm-up a feature has a value, but where a statistic needs variation and has none",
+    "missing": "after its warm-up a feature has a value, but where a statistic needs variation and has none, "
+    "and before the first anchor of what counts from one",
     "finite": "no value is infinite or too large for a model's float32 input",
 }
 
@@ -132,12 +135,15 @@ def restore(
 def missing(built: pd.DataFrame, definitions: Mapping[str, str]) -> list[Finding]:
     """Features without a value after their warm-up, or whose warm-up is longer than the bars.
 
-    Statistics that need variation may lack one, but not everywhere.
+    Statistics that need variation may lack one, and what counts from an anchor before the first, but not
+    everywhere.
     """
     found = []
     for name, text in definitions.items():
         root, values = parse(text), built[name].to_numpy()
         absent = np.flatnonzero(np.isnan(values[root.warmup :])) + root.warmup
+        if needs_anchor(text) and len(absent) < len(built) - root.warmup:
+            absent = absent[absent > np.isnan(values).argmin()]
         if root.warmup >= len(built):
             detail = f"its first value comes after {root.warmup} bars, there are {len(built)}"
         elif len(absent) == len(built) - root.warmup:
@@ -156,6 +162,11 @@ def missing(built: pd.DataFrame, definitions: Mapping[str, str]) -> list[Finding
 def needs_variation(text: str) -> bool:
     """Whether an expression holds a statistic that is not defined where nothing varies."""
     return bool(operators_of(parse(text)) & NEEDS_VARIATION)
+
+
+def needs_anchor(text: str) -> bool:
+    """Whether an expression counts from an anchor, and so is not defined before the first."""
+    return bool(operators_of(parse(text)) & NEEDS_ANCHOR)
 
 
 def finite(built: pd.DataFrame) -> list[Finding]:
