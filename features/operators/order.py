@@ -142,7 +142,7 @@ def quantile(
     low = min(int(place), window - 1)
     part = place - low
     for i in range(n):
-        newest = buf[x, i] + 0.0  # -0.0 and 0.0 are equal, so only one of them may be kept
+        newest = buf[x, i]
         oldest = state[ring + position]
         state[ring + position] = newest
         position = position + 1 if position + 1 < window else 0
