@@ -6,7 +6,8 @@
 
 Within a catalogue no two features share a name or a definition. Flat prices and empty volume read as
 neutral (the middle of the range, or a ratio of 1). After its warm-up a feature is NaN only where it has no
-meaning: correlation, skewness, kurtosis and R-squared of a window in which nothing varies.
+meaning: correlation, skewness, kurtosis and R-squared of a window in which nothing varies, and what counts
+from an anchor (the first bar of a session, of a month) before history holds one.
 """
 
 import difflib
@@ -20,9 +21,11 @@ from features.catalogue import (
     calendar,
     candle,
     levels,
+    microstructure,
     momentum,
     pattern,
     price,
+    regime,
     statistics,
     trend,
     volatility,
@@ -42,9 +45,11 @@ FULL: tuple[Feature, ...] = (
     *levels.FEATURES,
     *volume.FEATURES,
     *statistics.FEATURES,
+    *microstructure.FEATURES,
     *candle.FEATURES,
     *pattern.FEATURES,
     *calendar.FEATURES,
+    *regime.FEATURES,
 )
 _BY_NAME = {feature.name: feature for feature in FULL}
 CATALOGUES: dict[str, tuple[Feature, ...]] = {

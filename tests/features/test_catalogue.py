@@ -17,7 +17,16 @@ from features.catalogue import CATALOGUES, FULL, compiled
 from features.expression import operators_of
 from features.layout import WARMUP
 from features.parser import parse
-from features.probes import bits, differing, future, missing, needs_variation, restore, stream
+from features.probes import (
+    bits,
+    differing,
+    future,
+    missing,
+    needs_anchor,
+    needs_variation,
+    restore,
+    stream,
+)
 
 MARKETS = ("sp500", "calm", "gaps", "flat_and_silent", "frozen", "huge", "tiny", "one_spike")
 NAMES = [feature.name for feature in FULL]
@@ -25,6 +34,8 @@ FADING = {"ema", "wilder", "adaptive", "sar", "supertrend"}
 RECURSIVE = [f.name for f in FULL if operators_of(parse(f.expression)) & FADING]
 # undefined where the returns (or the volume) of a window do not vary at all
 UNDEFINED_WHEN_STILL = [name for name, text in features.definitions().items() if needs_variation(text)]
+# undefined before the first session, or month, that begins within history
+ANCHORED = [name for name, text in features.definitions().items() if needs_anchor(text)]
 
 
 def test_full_is_large_and_core_small_and_both_short_of_memory():
@@ -106,8 +117,9 @@ def test_inputs_are_not_changed(markets):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_first_defined_row_is_the_warmup(name, built):
-    column = built["sp500"][name].to_numpy()
-    assert np.flatnonzero(~np.isnan(column))[0] == parse(features.definitions()[name]).warmup
+    first = np.flatnonzero(built["sp500"][name].notna())[0]
+    warmup = parse(features.definitions()[name]).warmup
+    assert first == warmup or (name in ANCHORED and first > warmup)
 
 
 def test_warmup_of_windows_is_where_the_kernels_themselves_begin(markets):
@@ -119,15 +131,17 @@ def test_warmup_of_windows_is_where_the_kernels_themselves_begin(markets):
     ungated.run(columns, ungated.initial_state.copy(), ungated.buffers(64), out)
     for name, row, warmup in zip(NAMES, out, program.warmups, strict=True):
         first = np.flatnonzero(~np.isnan(row))[0]
-        assert first == warmup or (name in RECURSIVE and first < warmup), name
+        assert first == warmup or name in (RECURSIVE if first < warmup else ANCHORED), name
 
 
 @pytest.mark.parametrize("market", MARKETS)
 def test_nan_after_warmup_only_where_nothing_varies(market, built):
     still = market in ("flat_and_silent", "frozen")
     assert [name for name in UNDEFINED_WHEN_STILL if not still and _gaps(built[market], name)] == []
+    allowed = {name for name in ANCHORED if built[market][name].isna().all()}  # half a day has no month
+    allowed |= set(UNDEFINED_WHEN_STILL) if market == "frozen" else set()
     found = missing(built[market], features.definitions())
-    assert [f for f in found if not (market == "frozen" and f.feature in UNDEFINED_WHEN_STILL)] == []
+    assert [finding for finding in found if finding.feature not in allowed] == []
 
 
 def _gaps(frame: pd.DataFrame, name: str) -> bool:
@@ -172,11 +186,12 @@ def test_a_frozen_market_reads_as_neutral(built):
 def test_windowed_features_do_not_depend_on_where_history_begins(skipped, markets, built):
     later = features.build(markets["sp500"].iloc[skipped:])
     for name, warmup in zip(NAMES, compiled().warmups, strict=True):
-        full = built["sp500"][name].iloc[skipped + warmup :]
+        start = int(later[name].notna().argmax()) if name in ANCHORED else warmup
+        full = built["sp500"][name].iloc[skipped + start :]
         if name in RECURSIVE:
-            np.testing.assert_allclose(later[name].iloc[warmup:], full, rtol=1e-3, atol=1e-3, err_msg=name)
+            np.testing.assert_allclose(later[name].iloc[start:], full, rtol=1e-3, atol=1e-3, err_msg=name)
         else:
-            assert (bits(later[name].iloc[warmup:]) == bits(full)).all(), name
+            assert (bits(later[name].iloc[start:]) == bits(full)).all(), name
 
 
 def test_scale_free_features_do_not_change_with_the_currency(markets):
