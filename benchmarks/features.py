@@ -1,32 +1,29 @@
 """Feature engine against TA-Lib and pandas, as ratios taken in one run: `python -m benchmarks.features`.
 
-CPU time of one thread, best of several; the figures in ns and µs are of this machine and this moment.
+CPU time of one thread, best of several, every output into fresh memory; the figures in ns, µs and MB are of
+this machine and this moment.
 """
 
+import resource
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import talib
 
 import features
+from benchmarks.indicators import INDICATORS, Indicator, Rival
 from features.batch import CHUNK, bar_columns
-from features.catalogue import compiled
+from features.catalogue import CATALOGUES, compiled, definitions
 
 ROWS = 1_000_000
-Rival = Callable[[pd.DataFrame], object]
-PAIRS: dict[str, tuple[Rival | None, Rival | None]] = {
-    "mean(close, 50)": (lambda b: talib.SMA(b.close, 50), lambda b: b.close.rolling(50).mean()),
-    "std(close, 20)": (lambda b: talib.STDDEV(b.close, 20), lambda b: b.close.rolling(20).std()),
-    "highest(high, 55)": (lambda b: talib.MAX(b.high, 55), lambda b: b.high.rolling(55).max()),
-    "ema(close, 20)": (lambda b: talib.EMA(b.close, 20), lambda b: b.close.ewm(span=20, adjust=False).mean()),
-    "rank(close, 60)": (None, lambda b: b.close.rolling(60).rank(pct=True)),
-    "skew(close, 60)": (None, lambda b: b.close.rolling(60).skew()),
-    "wma(close, 20)": (lambda b: talib.WMA(b.close, 20), None),
-    "slope(close, 20)": (lambda b: talib.LINEARREG_SLOPE(b.close, 20), None),
-    "rsi(close, 14)": (lambda b: talib.RSI(b.close, 14), None),
-}
+# Qlib's Alpha158, ns per bar and feature, as measured for ../shared/FACTS.md
+QLIB = 118.0
+PATTERNS = talib.get_function_groups()["Pattern Recognition"]
 
 
 def cpu_seconds(work: Callable[[], object], repeats: int = 3) -> float:
@@ -46,8 +43,8 @@ def bars(rows: int) -> pd.DataFrame:
     opened = close * np.exp(rng.normal(0, 1e-3, rows))
     values = {
         "open": opened,
-        "high": np.maximum(opened, close) * 1.001,
-        "low": np.minimum(opened, close) * 0.999,
+        "high": np.maximum(opened, close) * np.exp(rng.exponential(1e-3, rows)),
+        "low": np.minimum(opened, close) * np.exp(-rng.exponential(1e-3, rows)),
         "close": close,
         "volume": rng.lognormal(10, 1, rows),
     }
@@ -56,41 +53,124 @@ def bars(rows: int) -> pd.DataFrame:
     )
 
 
-def engine_seconds(frame: pd.DataFrame, definitions: dict[str, str] | None) -> tuple[float, int]:
-    """(CPU seconds over the frame into memory already touched, number of features)."""
+def engine_seconds(frame: pd.DataFrame, definitions: dict[str, str]) -> float:
+    """CPU seconds of all definitions over the frame."""
     program, columns = compiled(definitions), bar_columns(frame)
-    out = np.zeros((len(program.names), len(frame)))
-    return cpu_seconds(
-        lambda: program.run(columns, program.initial_state.copy(), program.buffers(CHUNK), out)
-    ), len(program.names)
+
+    def run() -> None:
+        out = np.empty((len(program.names), len(frame)))
+        program.run(columns, program.initial_state.copy(), program.buffers(CHUNK), out)
+
+    return cpu_seconds(run)
 
 
-def stream_microseconds(frame: pd.DataFrame) -> float:
-    """CPU microseconds per pushed bar, the whole catalogue."""
+def rivals_seconds(frame: pd.DataFrame, rivals: Iterable[Rival]) -> float:
+    """CPU seconds of the rivals, one after another."""
+    return sum(cpu_seconds(lambda rival=rival: rival(frame)) for rival in rivals)
+
+
+def compare_one_by_one(frame: pd.DataFrame) -> None:
+    """Every indicator alone: our ns per bar, and how many times that the rivals take."""
+    print(f"{'one expression alone':66s} {'ns/bar':>7s} {'TA-Lib':>7s} {'pandas':>7s}")
+    for each in INDICATORS:
+        ours = engine_seconds(frame, {"x": each.expression})
+        ratios = [
+            f"{rivals_seconds(frame, [rival]) / ours:.2f}" if rival else "-"
+            for rival in (each.talib, each.pandas)
+        ]
+        print(f"{each.expression:66s} {ours / len(frame) * 1e9:7.1f} {ratios[0]:>7s} {ratios[1]:>7s}")
+
+
+def compare_together(frame: pd.DataFrame) -> None:
+    """All indicators that a rival has, ours as one program as a catalogue is run."""
+    for name in ("talib", "pandas"):
+        pairs = [(each, getattr(each, name)) for each in INDICATORS if getattr(each, name)]
+        ours = engine_seconds(frame, {f"x{i}": each.expression for i, (each, _) in enumerate(pairs)})
+        theirs = rivals_seconds(frame, [rival for _, rival in pairs])
+        _line(f"{len(pairs)} indicators of {name} as one program", ours, len(pairs), len(frame), theirs)
+
+
+def compare_patterns(frame: pd.DataFrame) -> None:
+    """The 61 candlestick patterns."""
+    chosen = {f.name: f.expression for f in CATALOGUES["full"] if f.group == "pattern"}
+    prices = [frame[name] for name in ("open", "high", "low", "close")]
+    theirs = sum(cpu_seconds(lambda name=name: getattr(talib, name)(*prices)) for name in PATTERNS)
+    _line(f"{len(chosen)} patterns", engine_seconds(frame, chosen), len(chosen), len(frame), theirs)
+
+
+def compare_catalogues(frame: pd.DataFrame) -> None:
+    """Every catalogue whole."""
+    for name in CATALOGUES:
+        chosen = definitions(name)
+        theirs = QLIB * 1e-9 * len(frame) * len(chosen) if name == "alpha158" else None
+        _line(f"catalogue {name}", engine_seconds(frame, chosen), len(chosen), len(frame), theirs)
+
+
+def _line(what: str, ours: float, count: int, rows: int, theirs: float | None) -> None:
+    ratio = f", the rival takes {theirs / ours:.2f} times as long" if theirs else ""
+    print(f"{what}: {ours:.2f} s, {ours / rows / count * 1e9:.2f} ns per bar and feature{ratio}")
+
+
+def stream_microseconds(frame: pd.DataFrame, name: str, history: int) -> tuple[float, float]:
+    """(median, 99th percentile) wall µs of one push of a whole catalogue, after `history` bars."""
     rows = list(zip(frame.to_numpy().tolist(), frame.index.as_unit("s").asi8.tolist(), strict=True))
+    stream, spent = features.Stream(definitions(name)), []
+    for bar, seconds in rows[: history + 10_000]:
+        start = time.perf_counter_ns()
+        stream.push(*bar, seconds)
+        spent.append(time.perf_counter_ns() - start)
+    middle, high = np.quantile(spent[history:], [0.5, 0.99]) / 1e3
+    return float(middle), float(high)
 
-    def push_all() -> None:
-        stream = features.Stream()
-        for bar, seconds in rows:
-            stream.push(*bar, seconds)
 
-    return cpu_seconds(push_all) / len(rows) * 1e6
+def cold_start_milliseconds(name: str) -> float:
+    """Wall ms from definitions and a checkpoint to a warm stream, in a process that has streamed nothing."""
+    checkpoint = features.Stream(definitions(name)).checkpoint()
+    code = (
+        "import sys, time, features.stream\n"
+        "from features.catalogue import definitions\n"
+        f"texts, kept = definitions({name!r}), sys.stdin.buffer.read()\n"
+        "start = time.perf_counter()\n"
+        "features.stream.Stream(texts).restore(kept)\n"
+        "print((time.perf_counter() - start) * 1e3)"
+    )
+    spent = [
+        float(subprocess.run([sys.executable, "-c", code], input=checkpoint, capture_output=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    return min(spent)
 
 
-def _ratio(rival: Rival | None, frame: pd.DataFrame, ours: float) -> str:
-    return f"{cpu_seconds(lambda: rival(frame)) / ours:.2f}" if rival else "-"
+def peak_megabytes(rows: int, work: str) -> float:
+    """Peak memory of `work` over `rows` bars, on top of the bars themselves, in a process of its own."""
+    code = (
+        "import resource, sys\n"
+        "from benchmarks.features import bars, built, written\n"
+        f"frame = bars({rows})\n"
+        "built(frame.iloc[:2000])\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"{work}(frame)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+def built(frame: pd.DataFrame) -> pd.DataFrame:
+    """The full catalogue in memory."""
+    return features.build(frame)
 
 
 def main() -> None:
+    """Print every comparison."""
     frame = bars(ROWS)
-    print(f"{'expression':20s} {'ns/bar':>8s} {'TA-Lib':>8s} {'pandas':>8s}   (ratio of their time to ours)")
-    for text, rivals in PAIRS.items():
-        ours, _ = engine_seconds(frame, {"x": text})
-        ratios = [_ratio(rival, frame, ours) for rival in rivals]
-        print(f"{text:20s} {ours / ROWS * 1e9:8.1f} {ratios[0]:>8s} {ratios[1]:>8s}")
-    seconds, count = engine_seconds(frame, None)
-    print(f"catalogue of {count}: {seconds:.2f} s, {seconds / ROWS / count * 1e9:.1f} ns per bar and feature")
-    print(f"stream: {stream_microseconds(frame.iloc[:20_000]):.1f} µs per bar for {count} features")
+    compare_together(frame)
+    compare_patterns(frame)
+    compare_catalogues(frame)
+    compare_one_by_one(frame)
+    for history in (1_000, 50_000):
+        middle, high = stream_microseconds(frame.iloc[:60_000], "full", history)
+        print(f"stream, full, after {history} bars: median {middle:.1f} µs, 99 % {high:.1f} µs")
+    print(f"cold start of a stream from a checkpoint: {cold_start_milliseconds('full'):.0f} ms")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ def object_file(name: str, symbol: str) -> bytes:
 
 def _compile(function: Callable[..., Any]) -> Any:
     """A numba function without fastmath: reassociation would make results depend on the block size."""
-    compile = numba.njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+    compile = numba.njit(
+        error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+    )
     return compile(_linked(function))
 
 
@@ -104,10 +106,16 @@ def _entry(operator: Operator) -> Callable[..., None]:
     kernel = njit(kernel)
 
     def pure(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
-        kernel(rows(buf, width), n, row[OUT], *inputs(row), *params(p))
+        if n == 1:  # the stream: compiled apart, without loops
+            kernel(rows(buf, width), 1, row[OUT], *inputs(row), *params(p))
+        else:
+            kernel(rows(buf, width), n, row[OUT], *inputs(row), *params(p))
 
     def remembering(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
-        kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
+        if n == 1:
+            kernel(rows(buf, width), 1, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
+        else:
+            kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
 
     return remembering if operator.state else pure
 

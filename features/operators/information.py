@@ -27,9 +27,8 @@ def _both(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float]:
     return a, b, 0.0 * (a + b)
 
 
-def _merge_both(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
+def _merge_both(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float]:
     dx, dy = b[0] - a[0], b[1] - a[1]
-    share = n / (m + n)
     return a[0] + dx * share, a[1] + dy * share, a[2] + b[2] + dx * dy * (m * share)
 
 
@@ -37,10 +36,9 @@ def _step(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float]:
     return buf[x, i], buf[x, i], 0.0 * buf[x, i]
 
 
-def _merge_path(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
+def _merge_path(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float]:
     # the newer stretch of the running sum starts where the older one ends
     delta = a[0] + b[1] - a[1]
-    share = n / (m + n)
     return a[0] + b[0], a[1] + delta * share, a[2] + b[2] + delta * delta * (m * share)
 
 
@@ -48,7 +46,7 @@ def _level(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float]:
     return buf[x, i], buf[x, i], 0.0 * buf[x, i]
 
 
-def _merge_fall(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
+def _merge_fall(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float]:
     across, within = a[0] - b[1], a[2] if a[2] > b[2] else b[2]
     return (
         a[0] if a[0] > b[0] or a[0] != a[0] else b[0],

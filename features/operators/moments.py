@@ -20,9 +20,9 @@ def _one2(buf: Any, x: int, y: int, i: int) -> tuple[float, float]:
     return buf[x, i], 0.0 * buf[x, i]
 
 
-def _merge2(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+def _merge2(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float]:
     delta = b[0] - a[0]
-    return a[0] + delta * (n / (m + n)), a[1] + b[1] + delta * delta * (m * (n / (m + n)))
+    return a[0] + delta * share, a[1] + b[1] + delta * delta * (m * share)
 
 
 def _one3(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float]:
@@ -30,16 +30,13 @@ def _one3(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float]:
     return value, 0.0 * value, 0.0 * value
 
 
-def _merge3(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
-    delta = b[0] - a[0]
-    share = n / (m + n)
+def _merge3(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float]:
+    delta, rest = b[0] - a[0], 1.0 - share
+    weight = delta * delta * (m * share)
     return (
         a[0] + delta * share,
-        a[1] + b[1] + delta * delta * (m * share),
-        a[2]
-        + b[2]
-        + delta * delta * delta * (m * share * ((m - n) / (m + n)))
-        + 3.0 * delta * (m * b[1] - n * a[1]) / (m + n),
+        a[1] + b[1] + weight,
+        a[2] + b[2] + delta * (weight * (rest - share) + 3.0 * (rest * b[1] - share * a[1])),
     )
 
 
@@ -48,23 +45,18 @@ def _one4(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float, float]
     return value, 0.0 * value, 0.0 * value, 0.0 * value
 
 
-def _merge4(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float, float]:
-    delta = b[0] - a[0]
-    total = m + n
-    share = n / total
+def _merge4(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float, float]:
+    delta, rest = b[0] - a[0], 1.0 - share
     squared = delta * delta
+    weight = squared * (m * share)
     return (
         a[0] + delta * share,
-        a[1] + b[1] + squared * (m * share),
-        a[2]
-        + b[2]
-        + squared * delta * (m * share * ((m - n) / total))
-        + 3.0 * delta * (m * b[1] - n * a[1]) / total,
+        a[1] + b[1] + weight,
+        a[2] + b[2] + delta * (weight * (rest - share) + 3.0 * (rest * b[1] - share * a[1])),
         a[3]
         + b[3]
-        + squared * squared * (m * share * ((m * m - m * n + n * n) / (total * total)))
-        + 6.0 * squared * (m * m * b[1] + n * n * a[1]) / (total * total)
-        + 4.0 * delta * (m * b[2] - n * a[2]) / total,
+        + squared * (weight * (1.0 - 3.0 * share * rest) + 6.0 * (rest * rest * b[1] + share * share * a[1]))
+        + 4.0 * delta * (rest * b[2] - share * a[2]),
     )
 
 
@@ -74,9 +66,8 @@ def _one_pair(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float, fl
     return a, b, 0.0 * a, 0.0 * b, zero
 
 
-def _merge_pair(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float, float, float]:
+def _merge_pair(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float, float, float]:
     dx, dy = b[0] - a[0], b[1] - a[1]
-    share = n / (m + n)
     weight = m * share
     return (
         a[0] + dx * share,
@@ -87,10 +78,9 @@ def _merge_pair(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float, fl
     )
 
 
-def _merge_trend(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
+def _merge_trend(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float]:
     # the means of the two stretches' bar numbers lie (m + n) / 2 apart
     delta = b[0] - a[0]
-    share = n / (m + n)
     return (
         a[0] + delta * share,
         a[1] + b[1] + delta * delta * (m * share),
@@ -98,9 +88,9 @@ def _merge_trend(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
     )
 
 
-def _merge_line(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+def _merge_line(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float]:
     delta = b[0] - a[0]
-    return a[0] + delta * (n / (m + n)), a[1] + b[1] + delta * (0.5 * m * n)
+    return a[0] + delta * share, a[1] + b[1] + delta * (0.5 * m * n)
 
 
 _fold2 = tree(2, _one2, _merge2)

@@ -161,13 +161,13 @@ def _placed(buf: Any, x: int, y: int, i: int) -> tuple[float, float]:
     return buf[x, i], 1.0
 
 
-def _merge_highest_place(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+def _merge_highest_place(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float]:
     if a[0] >= b[0] or a[0] != a[0]:
         return a[0], a[1]
     return b[0], b[1] + m
 
 
-def _merge_lowest_place(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+def _merge_lowest_place(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float]:
     if a[0] <= b[0] or a[0] != a[0]:
         return a[0], a[1]
     return b[0], b[1] + m

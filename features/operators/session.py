@@ -70,7 +70,7 @@ def _keyed(buf: Any, x: int, y: int, i: int) -> tuple[float, float, float]:
     return buf[y, i], buf[x, i], buf[x, i]
 
 
-def _merge_keyed(a: Any, m: int, b: Any, n: int) -> tuple[float, float, float]:
+def _merge_keyed(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float, float]:
     total = a[2] + b[2]
     if a[0] > b[0] or a[0] != a[0]:
         return a[0], a[1] + b[2], total

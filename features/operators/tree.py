@@ -75,8 +75,8 @@ _LOADS = {1: _load1, 2: _load2, 3: _load3, 4: _load4, 5: _load5}
 def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -> Callable[..., None]:
     """The fold for one statistic.
 
-    `single(buf, x, y, i)` is the statistic of one value; `merge(older, m, newer, n)` of two neighbouring
-    stretches of m and n values. The result lies in `work`, channel after channel.
+    `single(buf, x, y, i)` is the statistic of one value; `merge(older, m, newer, n, share)` of two neighbouring
+    stretches of m and n values, where `share` is n / (m + n). The result lies in `work`, channel after channel.
     """
     load = _LOADS[channels]
     single, merge = njit(single), njit(merge)
@@ -108,7 +108,7 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
                 work,
                 b + i,
                 row,
-                merge(load(work, a + i - size, stretch), size, load(work, a + i, stretch), size),
+                merge(load(work, a + i - size, stretch), size, load(work, a + i, stretch), size, 0.5),
             )
         position = (position + n) % size
         for channel in range(channels):
@@ -141,7 +141,7 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
                 older = load(state, slot + j, size)
                 newer = load(work, a + done + j, 2 * chunk)
                 _store(state, slot + j, size, newer)
-                _store(work, b + done + j, row, merge(older, size, newer, size))
+                _store(work, b + done + j, row, merge(older, size, newer, size, 0.5))
             done += count
             position += count
             if position == size:
@@ -164,11 +164,13 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
         row: int,
     ) -> None:
         """Merge every value of the block to the stretch that ends just before it."""
-        stretch = 2 * chunk
-        _store(work, b, row, merge(load(state, carry, 1), size, single(buf, x, y, 0), 1))
+        stretch, share = 2 * chunk, 1.0 / (size + 1)
+        _store(work, b, row, merge(load(state, carry, 1), size, single(buf, x, y, 0), 1, share))
         _store(state, carry, 1, load(work, a + n - 1, stretch))
         for i in range(1, n):
-            _store(work, b + i, row, merge(load(work, a + i - 1, stretch), size, single(buf, x, y, i), 1))
+            _store(
+                work, b + i, row, merge(load(work, a + i - 1, stretch), size, single(buf, x, y, i), 1, share)
+            )
 
     @njit
     def fold(buf: Floats, n: int, x: int, y: int, state: Floats, at: int, work: Floats, window: int) -> None:

@@ -33,19 +33,19 @@ def _value(buf: Any, x: int, y: int, i: int) -> tuple[float]:
     return (buf[x, i],)
 
 
-def _merge_sum(a: Any, m: int, b: Any, n: int) -> tuple[float]:
+def _merge_sum(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float]:
     return (a[0] + b[0],)
 
 
-def _merge_mean(a: Any, m: int, b: Any, n: int) -> tuple[float]:
-    return (a[0] + (b[0] - a[0]) * (n / (m + n)),)
+def _merge_mean(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float]:
+    return (a[0] + (b[0] - a[0]) * share,)
 
 
-def _merge_highest(a: Any, m: int, b: Any, n: int) -> tuple[float]:
+def _merge_highest(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float]:
     return (a[0] if a[0] > b[0] or a[0] != a[0] else b[0],)
 
 
-def _merge_lowest(a: Any, m: int, b: Any, n: int) -> tuple[float]:
+def _merge_lowest(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float]:
     return (a[0] if a[0] < b[0] or a[0] != a[0] else b[0],)
 
 
@@ -91,13 +91,13 @@ def _aged(buf: Any, x: int, y: int, i: int) -> tuple[float, float]:
     return buf[x, i], 0.0
 
 
-def _merge_highest_age(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+def _merge_highest_age(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float]:
     if a[0] > b[0] or a[0] != a[0]:
         return a[0], a[1] + n
     return b[0], b[1]
 
 
-def _merge_lowest_age(a: Any, m: int, b: Any, n: int) -> tuple[float, float]:
+def _merge_lowest_age(a: Any, m: int, b: Any, n: int, share: float) -> tuple[float, float]:
     if a[0] < b[0] or a[0] != a[0]:
         return a[0], a[1] + n
     return b[0], b[1]
