@@ -15,9 +15,9 @@ from core.bars import COLUMNS as BAR_COLUMNS
 from core.errors import DataError
 from features.batch import build as build_batch
 from features.batch import epoch_seconds
-from features.catalogue import compiled
 from features.expression import operators_of
 from features.parser import parse
+from features.readiness import warm_rows
 from features.stream import Stream
 
 Floats = npt.NDArray[np.float64]
@@ -63,7 +63,8 @@ def probe(
         raise DataError(f"{len(bars)} bars: a probe compares a bar with the one before, give at least 2")
     make = build or (lambda frame: build_batch(frame, definitions))
     built = make(bars)
-    tail = bars.iloc[-(streamed + compiled(definitions).warmup) :]
+    warm = warm_rows(epoch_seconds(bars.index), definitions)
+    tail = bars.iloc[-(streamed + max(warm.values(), default=0)) :]
     rows = built if len(tail) == len(bars) else make(tail)
     return [
         *future(make, bars, built),
@@ -139,14 +140,14 @@ def missing(built: pd.DataFrame, definitions: Mapping[str, str]) -> list[Finding
     everywhere.
     """
     found = []
-    for name, text in definitions.items():
-        root, values = parse(text), built[name].to_numpy()
-        absent = np.flatnonzero(np.isnan(values[root.warmup :])) + root.warmup
-        if needs_anchor(text) and len(absent) < len(built) - root.warmup:
+    for name, warm in warm_rows(epoch_seconds(built.index), definitions).items():
+        text, values = definitions[name], built[name].to_numpy()
+        absent = np.flatnonzero(np.isnan(values[warm:])) + warm
+        if needs_anchor(text) and len(absent) < len(built) - warm:
             absent = absent[absent > np.isnan(values).argmin()]
-        if root.warmup >= len(built):
-            detail = f"its first value comes after {root.warmup} bars, there are {len(built)}"
-        elif len(absent) == len(built) - root.warmup:
+        if warm >= len(built):
+            detail = f"its first value comes after {warm} bars, there are {len(built)}"
+        elif len(absent) == len(built) - warm:
             detail = "it has no value at any bar"
         elif len(absent) and not needs_variation(text):
             detail = (

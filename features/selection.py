@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from core.errors import ConfigurationError, DataError
+from core.errors import ConfigurationError
 from features.catalogue import definitions, names
 from features.expression import Call
 from features.layout import COLUMNS
@@ -48,18 +48,6 @@ def select(catalog: str, user: Mapping[str, str], exclude: Collection[str]) -> d
     if faults:
         raise ConfigurationError(faults)
     return chosen
-
-
-def require_history(chosen: Mapping[str, str], rows: int) -> None:
-    """DataError names every feature whose first value would come after the last of `rows` bars."""
-    slow = [
-        f"{name} after {parse(text).warmup}" for name, text in chosen.items() if parse(text).warmup >= rows
-    ]
-    if slow:
-        raise DataError(
-            f"{rows} bars, and the first value of these features comes later: {', '.join(slow)}; "
-            "add history, shorten the window, or leave the feature out"
-        )
 
 
 def _read(name: str, expression: str, taken: Collection[str]) -> tuple[str | None, list[str]]:

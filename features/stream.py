@@ -1,4 +1,4 @@
-"""Features of one bar after another, the same arithmetic as the batch; imports numpy and what loads machine code only."""
+"""Features of one bar after another, the same arithmetic as the batch; no numba where a cache has all."""
 
 import hashlib
 import math
@@ -47,8 +47,16 @@ class Stream:
 
     @property
     def warmup(self) -> int:
-        """Bars before every feature is defined: vector number `warmup` (from 0) is the first complete one."""
+        """Bars before every feature is defined: vector number `warmup` (from 0) is the first complete one.
+
+        The least possible when a feature uses a coarser timeframe: `complete` is what came of it.
+        """
         return self._program.warmup
+
+    @property
+    def complete(self) -> int:
+        """Vectors so far that came after the warm-up of every feature, the newest included."""
+        return self._program.complete(self._state)
 
     @property
     def bars(self) -> int:
@@ -105,8 +113,8 @@ def unpack(checkpoint: bytes, digest: bytes, size: int) -> tuple[float, Floats]:
     state = np.frombuffer(body, dtype="<f8", offset=_HEADER.size).astype(np.float64)
     if made_by != digest or len(state) != size:
         raise StreamError(
-            f"checkpoint was made by other feature definitions or for other symbols (digest {made_by.hex()[:12]}, this stream "
-            f"has {digest.hex()[:12]}): stream history again"
+            f"checkpoint was made by other feature definitions or for other symbols (digest "
+            f"{made_by.hex()[:12]}, this stream has {digest.hex()[:12]}): stream history again"
         )
     return last, state
 

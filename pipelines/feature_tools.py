@@ -7,18 +7,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from core.errors import ArtifactError, UsageError
 from core.files import sha256_file, write_text
 from core.settings import Settings
+from core.timeframe import Timeframe
 from data.sources import SourceRequest, open_source
-from features.batch import build, build_blocks
+from features.batch import build, build_blocks, epoch_seconds
 from features.catalogue import CATALOGUES, Feature
 from features.describe import Described, describe, signature
 from features.operators import OPERATORS
 from features.probes import PROBES, Finding, probe
-from features.selection import require_history, select
+from features.readiness import require_coarser, require_history, warm_rows
+from features.selection import select
 from pipelines import stored
 from pipelines.params import PARAMS_FILE, Params, check, read_tree, with_overrides
 from pipelines.tables import write_blocks
@@ -32,10 +36,16 @@ Found = TypeVar("Found", Described, Feature)
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars that may be believed, and where they are from."""
+    """Bars that may be believed, their length, and where they are from."""
 
     frame: pd.DataFrame
+    timeframe: Timeframe
     description: str
+
+    @property
+    def times(self) -> npt.NDArray[np.float64]:
+        """Their closes, epoch seconds UTC [N]."""
+        return epoch_seconds(self.frame.index)
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ class Tools:
             repair=data.repair,
         )
         enforce(report, limits.max_quarantined)
-        return Bars(report.clean, f"{raw.symbol} {raw.timeframe} from {raw.description}")
+        return Bars(report.clean, report.timeframe, f"{raw.symbol} {raw.timeframe} from {raw.description}")
 
     def stored_bars(self) -> Bars:
         """The bars of the checkout's last run, or those of the source before there was one."""
@@ -118,7 +128,9 @@ class Tools:
             held = stored.bars(self.settings.home)
         except ArtifactError:
             return self.bars(None)
-        return Bars(held.bars, f"{held.facts['symbol']} {held.facts['timeframe']}, as last validated")
+        return Bars(
+            held.bars, held.timeframe, f"{held.facts['symbol']} {held.facts['timeframe']}, as last validated"
+        )
 
 
 def matching(known: Iterable[Found], text: str) -> list[Found]:
@@ -143,7 +155,8 @@ def compute(
     if target.suffix != ".parquet":
         raise UsageError(f"{target} does not end in .parquet, the only format that is written")
     definitions = tools.chosen(names)
-    require_history(definitions, len(bars.frame))
+    require_coarser(definitions, bars.timeframe)
+    require_history(definitions, bars.times)
     blocks = build_blocks(bars.frame, definitions)
     write_blocks(target, _told(blocks, on_rows))
     return {
@@ -166,6 +179,7 @@ def _told(blocks: Iterable[pd.DataFrame], on_rows: Callable[[int], None]) -> Ite
 def look_for_leaks(tools: Tools, names: Sequence[str], bars: Bars) -> dict[str, Any]:
     """Run every probe; `findings` is empty when nothing is held against any feature."""
     definitions = tools.chosen(names)
+    require_coarser(definitions, bars.timeframe)
     frame = bars.frame.iloc[-PROBED:]
     found: list[Finding] = probe(frame, definitions)
     return {
@@ -187,6 +201,8 @@ def explain(tools: Tools, name: str, bars: Bars, page: Path) -> dict[str, Any]:
     if name not in known:
         tools.chosen([name])
     feature = known[name]
+    require_coarser({name: feature.expanded}, bars.timeframe)
+    warmup = warm_rows(bars.times, {name: feature.expanded})[name]
     values = build(bars.frame, {name: feature.expanded})[name]
     facts = {
         "name": name,
@@ -195,11 +211,11 @@ def explain(tools: Tools, name: str, bars: Bars, page: Path) -> dict[str, Any]:
         "group": feature.group,
         "range": feature.range,
         "source": feature.source,
-        "warmup": feature.warmup,
+        "warmup": warmup,
         "excluded": feature.excluded,
         "operators": {signature(OPERATORS[each]): OPERATORS[each].meaning for each in feature.operators},
         "bars": bars.description,
-        "statistics": statistics(values, feature.warmup),
+        "statistics": statistics(values, warmup),
     }
     write_text(page, render(facts, values, bars.frame["close"]))
     return {**facts, "page": str(page)}

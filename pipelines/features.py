@@ -9,8 +9,10 @@ import pandas as pd
 from core.errors import DataError
 from core.files import replace_directory, write_bytes, write_json
 from features import build
+from features.batch import epoch_seconds
 from features.probes import differing, finite, streamed_rows
-from features.selection import require_history, select
+from features.readiness import require_coarser, require_history
+from features.selection import select
 from features.stream import Stream
 from pipelines import stage, stored
 from pipelines.params import Params
@@ -20,9 +22,10 @@ from pipelines.workspace import STORE
 
 def work(root: Path, params: Params) -> str:
     """Build every chosen feature, in batch and as a stream, which must agree bit for bit."""
-    bars, own = stored.bars(root).bars, params.features.user
-    chosen = select(params.features.catalog, own, params.features.exclude)
-    require_history(chosen, len(bars))
+    held, own = stored.bars(root), params.features.user
+    bars, chosen = held.bars, select(params.features.catalog, own, params.features.exclude)
+    require_coarser(chosen, held.timeframe)
+    require_history(chosen, epoch_seconds(bars.index))
     matrix, stream = build(bars, chosen), Stream(chosen)
     _require_values(matrix, own)
     row = np.empty(0)
@@ -31,13 +34,14 @@ def work(root: Path, params: Params) -> str:
     unequal = [name for name, _ in differing(row[None], matrix.iloc[-1:])]
     if unequal:
         raise DataError(f"stream and batch differ at the last bar in {unequal}: the features are not causal")
-    manifest = {"definitions": [list(item) for item in chosen.items()], "warmup": stream.warmup}
+    warmup = len(bars) - stream.complete
+    manifest = {"definitions": [list(item) for item in chosen.items()], "warmup": warmup}
     with replace_directory(root / STORE / "features") as out:
         write_table(out / "matrix.parquet", matrix)
         write_bytes(out / "checkpoint.bin", stream.checkpoint())
         write_json(out / "manifest.json", manifest)
     yours = f" ({len(own)} your own)" if own else ""
-    return f"{len(chosen)} features{yours}, warm after {stream.warmup} bars; stream equals batch"
+    return f"{len(chosen)} features{yours}, warm after {warmup} bars; stream equals batch"
 
 
 def _require_values(matrix: pd.DataFrame, own: Collection[str]) -> None:

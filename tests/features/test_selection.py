@@ -3,12 +3,12 @@ import itertools
 import pytest
 
 import features
-from core.errors import ConfigurationError, DataError
+from core.errors import ConfigurationError
 from features.catalogue import CATALOGUES
-from features.selection import NAME, RESERVED, require_history, select
+from features.selection import NAME, RESERVED, select
 from monitoring.prediction_table import Prediction
 
-OWN = {"my_gap": "open / lag(close, 1) - 1", "calm": "std(returns, 5) / std(returns, 20)"}
+OWN = {"my_gap": "open / lag(close, 1) - 1", "my_calm": "std(returns, 5) / std(returns, 20)"}
 
 
 @pytest.mark.parametrize("catalog", CATALOGUES)
@@ -18,7 +18,7 @@ def test_nothing_asked_for_is_the_catalogue(catalog):
 
 def test_own_features_follow_the_catalogue_by_name_and_are_canonical():
     chosen = select("full", OWN, [])
-    assert list(chosen) == [*features.names(), "calm", "my_gap"]
+    assert list(chosen) == [*features.names(), "my_calm", "my_gap"]
     assert chosen["my_gap"] == "open / delay(close, 1) - 1"
 
 
@@ -105,11 +105,3 @@ def test_columns_beside_the_features_are_reserved():
     named = {feature.name for catalogue in CATALOGUES.values() for feature in catalogue}
     assert not RESERVED & named
     assert all(NAME.fullmatch(name) for name in named)
-
-
-def test_history_shorter_than_a_warmup_is_refused_by_name():
-    chosen = {"quick": "mean(close, 5)", "slow": "mean(close, 50)"}
-    require_history(chosen, 50)
-    with pytest.raises(DataError, match=r"49 bars.*slow after 49") as caught:
-        require_history(chosen, 49)
-    assert "quick" not in str(caught.value)

@@ -10,6 +10,7 @@ import pytest
 import features
 from core.errors import ConfigurationError, UsageError
 from core.settings import Settings
+from core.timeframe import Timeframe
 from pipelines.feature_tools import Bars, Tools, compute, matching
 from pipelines.params import check, read_tree
 from pipelines.tables import read_table
@@ -27,7 +28,8 @@ def test_rows_are_counted_while_the_table_grows(sp500: pd.DataFrame, tmp_path: P
     bars = pd.concat([sp500.iloc[:5000].set_axis(times) for times in years(7)])
     tools = Tools(Settings(home=tmp_path), check(read_tree(ROOT / "params.yaml")), MANY)
     counted: list[int] = []
-    done = compute(tools, ["far_9", "far_2"], Bars(bars, ""), tmp_path / "out.parquet", counted.append)
+    hourly = Bars(bars, Timeframe(3600), "")
+    done = compute(tools, ["far_9", "far_2"], hourly, tmp_path / "out.parquet", counted.append)
     assert sum(counted) == done["rows"] == len(bars)
     assert len(counted) > 1
     chosen = {name: MANY[name] for name in ("far_9", "far_2")}
@@ -48,6 +50,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np, pandas as pd
 from core.settings import Settings
+from core.timeframe import Timeframe
 from pipelines.feature_tools import Bars, Tools, compute
 from pipelines.params import check, read_tree
 
@@ -57,7 +60,7 @@ index = pd.date_range("2015-01-01", periods=len(close), freq="min", tz="UTC", na
 bars = pd.DataFrame(values, index=index)
 tools = Tools(Settings(home=Path(sys.argv[1])), check(read_tree(Path("params.yaml"))), {MANY!r})
 for rows in (50_000, 200_000):
-    compute(tools, [], Bars(bars.iloc[:rows], ""), Path(sys.argv[1]) / "out.parquet")
+    compute(tools, [], Bars(bars.iloc[:rows], Timeframe(60), ""), Path(sys.argv[1]) / "out.parquet")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     done = subprocess.run(
