@@ -10,7 +10,7 @@ from features.catalogue import CATALOGUES, CORE, alpha158
 from features.describe import Described, describe, signature
 from features.expression import INFIX
 from features.layout import COLUMNS
-from features.operators import MODULES, OPERATORS, Operator
+from features.operators import MODULES, OPERATORS, Operator, cross
 from features.operators.spec import MAX_WINDOW
 from features.parser import MAX_DEPTH, MAX_LENGTH, parse
 from features.probes import PROBES
@@ -47,6 +47,8 @@ _TITLES = {
     "adaptive": "Averages of varying weight",
     "swing": "Stops and swings",
     "circular": "Sine and cosine",
+    "timeframe": "Coarser bars",
+    "cross": "Across the symbols of a universe",
 }
 
 
@@ -98,7 +100,7 @@ def _own() -> str:
     probes = "\n".join(f"- **{name}**: {meaning}" for name, meaning in PROBES.items())
     return (
         "```yaml\nfeatures:\n  catalog: core\n  user:\n    my_gap: open / lag(close, 1) - 1\n"
-        "    calm: std(returns, 5) / std(returns, 60)\n  exclude: [rsi_7]\n```\n\n"
+        "    my_calm: std(returns, 5) / std(returns, 60)\n  exclude: [rsi_7]\n```\n\n"
         "For one run: `bellwether run --set 'features.user={my_gap: \"open / lag(close, 1) - 1\"}'`. "
         "A name is a letter, then letters, digits and `_`; it may not be a feature of the catalogue, a "
         "column, or stand for a formula that is there already. Own features follow the catalogue, by name. "
@@ -124,7 +126,7 @@ def _language() -> str:
 
 
 def _operators() -> Iterator[str]:
-    for module in MODULES:
+    for module in (*MODULES, cross):
         members = [each for each in OPERATORS.values() if each.module == module.__name__]
         stem = module.__name__.rsplit(".", 1)[1]
         yield f"### {_TITLES.get(stem, stem.capitalize())}"

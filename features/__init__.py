@@ -1,27 +1,28 @@
 """Causal features: one definition for batch and stream.
 
-`build(bars)`, `Stream()`, `names()`, `definitions()`, `warmup()`, `parse(text)`; resolved on first use, so
-that importing the package stays free.
+`build(bars)`, `build_blocks(bars)`, `Stream()`, `names()`, `definitions()`, `warmup()`, `parse(text)`: over
+catalogue `full` unless told otherwise. Resolved on first use, so that importing the package stays free.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from features.batch import build
+    from features.batch import build, build_blocks
     from features.catalogue import definitions, names, warmup
     from features.parser import parse
     from features.stream import Stream
 
 _HOMES = {
     "build": "features.batch",
+    "build_blocks": "features.batch",
     "Stream": "features.stream",
     "names": "features.catalogue",
     "definitions": "features.catalogue",
     "warmup": "features.catalogue",
     "parse": "features.parser",
 }
-__all__ = ["Stream", "build", "definitions", "names", "parse", "warmup"]
+__all__ = ["Stream", "build", "build_blocks", "definitions", "names", "parse", "warmup"]
 
 
 def __getattr__(name: str) -> Any:
