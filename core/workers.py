@@ -71,8 +71,8 @@ class Workers:
         for connection, task in zip(self._processes, waiting, strict=False):
             busy[connection] = _sent(connection, task)
         while busy:
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)
+            ready = set(wait(list(busy)))
+            for connection in [each for each in busy if each in ready]:
                 yield self._received(connection, busy.pop(connection))
                 for task in waiting:
                     busy[connection] = _sent(connection, task)

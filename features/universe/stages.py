@@ -28,8 +28,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """`features` of a symbol from its `columns`: those of its bars, then the results of every stage."""
+    """`features` of a symbol from its `columns`: those of its bars, then the results of every stage.
 
+    `definitions` has the canonical text of every feature.
+    """
+
+    definitions: dict[str, str]
     columns: tuple[str, ...]
     stages: tuple[Stage, ...]
     features: Program
@@ -69,11 +73,13 @@ def _cut(definitions: tuple[tuple[str, str], ...]) -> Plan:
         )
         done += len(level)
     features = {name: _operation(root) for name, root in roots.items()}
-    return Plan(columns, tuple(stages), compile_program(features, columns))
+    texts = {name: root.text for name, root in roots.items()}
+    return Plan(texts, columns, tuple(stages), compile_program(features, columns))
 
 
 def _comparisons(root: Expression) -> Iterator[Call]:
-    return (call for call in subexpressions(root) if isinstance(call, Call) and call.operator in CROSS_SECTIONS)
+    calls = (node for node in subexpressions(root) if isinstance(node, Call))
+    return (call for call in calls if call.operator in CROSS_SECTIONS)
 
 
 def _levels(comparisons: Mapping[Call, None]) -> list[list[Call]]:

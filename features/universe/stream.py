@@ -120,7 +120,7 @@ class UniverseStream:
     def _accepted(self, timestamp: float, symbol: str, bar: Bar) -> int:
         """The place of a symbol whose bar is sound."""
         if symbol not in self._places:
-            raise StreamError(f"symbol {symbol!r} is not of this universe of {len(self._places)}; bar refused")
+            raise StreamError(f"symbol {symbol!r} is not one of the {len(self._places)} here; bar refused")
         if len(bar) != len(COLUMNS) - 1:
             raise StreamError(
                 f"symbol {symbol!r}: {len(bar)} values, not open, high, low, close, volume; bar refused"
