@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 
 from core.errors import ConfigurationError
-from features.expression import Call, Column, Constant, Expression
-from features.operators import OPERATORS
+from core.timeframe import Timeframe
+from features.expression import LONGEST, Call, Column, Constant, Expression, on, operators_of
+from features.operators import CROSS_SECTIONS, OPERATORS
 from features.parser import callables, parse
 
 FAULTS = [
@@ -44,6 +45,23 @@ FAULTS = [
     ("close\0", 6, "null bytes"),
     ("\n  close +\n  clos", 10, "unknown name"),
     ("é + clos", 0, "unknown name"),
+    ("close / on", 8, "on is a function"),
+    ("1 + on('4h')", 4, "on takes \\(timeframe, x\\)"),
+    ("on('4h', close, 14)", 0, "on takes \\(timeframe, x\\)"),
+    ("on('4h', x=close)", 0, "on takes \\(timeframe, x\\)"),
+    ("on(close, '4h')", 3, "timeframe in quotes"),
+    ("on(4, close)", 3, "timeframe in quotes"),
+    ("on(b'4h', close)", 3, "timeframe in quotes"),
+    ("on(4h, close)", 3, "invalid decimal"),
+    ("on('fast', close)", 3, "timeframe 'fast': expected a count and a unit"),
+    ("on('0d', close)", 3, "expected a count and a unit"),
+    ("on('53w', close)", 0, "timeframe 53w must be at most 52w"),
+    ("close + on('4h', clos)", 17, "unknown name 'clos'"),
+    ("on('4h', 3 * 5)", 0, "a number is the same on every timeframe"),
+    ("2 * on('1d', mean(on('4h', close), 5))", 4, "one `on` inside another"),
+    ("on('1d', cs_rank(close))", 0, "take it outside"),
+    ("mean('4h', close)", 5, "expression language"),
+    ("mean(close, '4h')", 12, "expression language"),
 ]
 
 
@@ -88,6 +106,9 @@ def test_an_endless_text_is_refused():
         ("close < open", "open > close"),
         ("(close > open) > 0", "(close > open) > 0"),
         ("rsi(close, 2)", parse("rsi(close, 2)").text),
+        ('on( "240m",close+1 )', "on('4h', close + 1)"),
+        ("-on('7d', -close) * 2", "-on('1w', -close) * 2"),
+        ("zscore(on('90s', close), 5)", parse("zscore(on('90s', close), 5)").text),
     ],
 )
 def test_canonical_text(text, canonical):
@@ -107,17 +128,21 @@ def _expressions() -> st.SearchStrategy[Expression]:
 
         # the parser folds arithmetic on numbers, so one column is in every call
         inputs = st.lists(inner, min_size=3, max_size=3).map(lambda nodes: [Column("high"), *nodes])
-        return st.builds(build, st.sampled_from(sorted(OPERATORS)), inputs, st.integers(4, 500))
+        names = st.sampled_from(sorted(OPERATORS.keys() - {"on"}))
+        return st.builds(build, names, inputs, st.integers(4, 500))
 
     return st.recursive(leaves, calls, max_leaves=12).filter(lambda node: isinstance(node, Call))
 
 
-@given(_expressions())
+@given(_expressions(), st.none() | st.integers(1, LONGEST.seconds).map(Timeframe))
 @settings(max_examples=200, deadline=None)
-def test_canonical_text_reads_back_to_the_same_expression(expression):
-    again = parse(expression.text)
-    assert again == expression
-    assert again.warmup == expression.warmup
+def test_canonical_text_reads_back_to_the_same_expression(expression, timeframe):
+    whole = expression
+    if timeframe and not operators_of(expression) & CROSS_SECTIONS:
+        whole = Call("sub", (on(timeframe, expression), Column("close")))
+    again = parse(whole.text)
+    assert again == whole
+    assert (again.warmup, again.waits) == (whole.warmup, whole.waits)
 
 
 @given(st.text(alphabet="close()+-*/.,0159<>= \n'[]{}:éab_", max_size=40))
