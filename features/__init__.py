@@ -1,7 +1,8 @@
 """Causal features: one definition for batch and stream.
 
-`build(bars)`, `build_blocks(bars)`, `Stream()`, `names()`, `definitions()`, `warmup()`, `parse(text)`: over
-catalogue `full` unless told otherwise. Resolved on first use, so that importing the package stays free.
+`build(bars)`, `build_blocks(bars)`, `Stream()`, `names()`, `definitions()`, `warmup()`, `parse(text)`, and of
+many symbols `build_universe(sources, target)`, `UniverseStream(symbols)`: over catalogue `full` unless told
+otherwise. Resolved on first use, so that importing the package stays free.
 """
 
 from importlib import import_module
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from features.catalogue import definitions, names, warmup
     from features.parser import parse
     from features.stream import Stream
+    from features.universe.build import build_universe
+    from features.universe.stream import UniverseStream
 
 _HOMES = {
     "build": "features.batch",
@@ -21,8 +24,20 @@ _HOMES = {
     "definitions": "features.catalogue",
     "warmup": "features.catalogue",
     "parse": "features.parser",
+    "build_universe": "features.universe.build",
+    "UniverseStream": "features.universe.stream",
 }
-__all__ = ["Stream", "build", "build_blocks", "definitions", "names", "parse", "warmup"]
+__all__ = [
+    "Stream",
+    "UniverseStream",
+    "build",
+    "build_blocks",
+    "build_universe",
+    "definitions",
+    "names",
+    "parse",
+    "warmup",
+]
 
 
 def __getattr__(name: str) -> Any:
