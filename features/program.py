@@ -52,7 +52,7 @@ class Program:
     waits: tuple[tuple[int, int], ...]
     initial_state: Floats
 
-    @property
+    @functools.cached_property
     def warmup(self) -> int:
         """Bars before every feature is defined: the index of the first complete row.
 
