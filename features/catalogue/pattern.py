@@ -1,6 +1,6 @@
 """The candlestick patterns of TA-Lib with its default settings: 1 bullish, -1 bearish, 0 none.
 
-A value is TA-Lib's divided by 100: 0.8 where the bodies share an end, 2 where the latest pattern is confirmed.
+A value is TA-Lib's over 100: 0.8 where the bodies share an end, 2 where the latest pattern is confirmed.
 What a pattern says of an earlier candle is a delay of what was said when that candle was the newest.
 Conditions that follow from the others are left out.
 """
