@@ -18,7 +18,9 @@ def write_blocks(path: Path, blocks: Iterable[pd.DataFrame]) -> None:
     """
     rest = iter(blocks)
     table = pa.Table.from_pandas(next(rest))
-    options = {"compression": "zstd", "write_page_checksum": True}
+    # floats hardly repeat: a dictionary of them costs time and space, at every read too
+    repeating = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+    options = {"compression": "zstd", "write_page_checksum": True, "use_dictionary": repeating}
     with replace_file(path) as file, pq.ParquetWriter(file, table.schema, **options) as writer:
         writer.write_table(table)
         for block in rest:

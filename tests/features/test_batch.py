@@ -47,7 +47,8 @@ def test_an_empty_or_bare_definition_is_refused(sp500):
 @pytest.mark.parametrize("rows", [1, 7, 1000, CHUNK, 3000, 5000])
 def test_blocks_are_the_whole_bit_for_bit(rows, sp500):
     bars = sp500.iloc[: 30 if rows == 1 else 3000]
-    blocks, whole = list(build_blocks(bars, SOME, rows=rows)), features.build(bars, SOME)
+    chosen = SOME | {"weekly": "on('1w', close / mean(close, 3))"}
+    blocks, whole = list(build_blocks(bars, chosen, rows=rows)), features.build(bars, chosen)
     assert [len(block) for block in blocks[:-1]] == [rows] * (len(blocks) - 1)
     together = pd.concat(blocks)
     assert together.index.equals(whole.index)
