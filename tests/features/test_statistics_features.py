@@ -18,6 +18,7 @@ from statsmodels.tsa.stattools import adfuller
 import features
 from features.catalogue import calendar, candle, compiled, microstructure, regime, statistics, volume
 from features.operators.information import memory
+from features.probes import missing
 
 Floats = npt.NDArray[np.float64]
 Series = pd.Series
@@ -769,3 +770,14 @@ def test_the_hurst_exponent_tells_wandering_from_persistence_and_return(drift, e
     bars = _bars(np.exp(0.001 * path).tolist(), [1.0] * 3000)
     hurst = features.build(bars, {"h": features.definitions()["hurst_120"]})["h"]
     assert hurst.median() == pytest.approx(expected, abs=0.15)
+
+
+def test_only_what_counts_from_an_anchor_may_begin_late(intraday):
+    """And it must go on: a value that is missing later, or everywhere, is a finding."""
+    since_monday = "cumulate(volume, day_of_week(time) <= 0)"
+    sound = {"whole": since_monday, "stays": f"{since_monday} / volume"}
+    holes = {"hole": f"log({since_monday} - volume)", "never": "cumulate(volume, close <= 0)"}
+    late = {"late": "log(delay(volume, 200) * (day_of_month(time) > 25))"}
+    found = missing(features.build(intraday, sound | holes | late), sound | holes | late)
+    assert {finding.feature for finding in found} == {"hole", "never", "late"}
+    assert "at any bar" in next(finding.detail for finding in found if finding.feature == "never")
