@@ -32,7 +32,12 @@ FEATURES: tuple[Feature, ...] = group(
         "fraction of price",
         "Roll 1984",
     ),
-    ("amihud_zscore_60", "zscore(mean(illiquidity, 5), 60)", "standard deviations", "Amihud 2002"),
+    (
+        "illiquidity_ratio_5_60",
+        "ratio(mean(illiquidity, 5), mean(illiquidity, 60), 1)",
+        "ratio",
+        "Amihud 2002",
+    ),
     (
         "kyle_lambda_60",
         "beta(returns, signed_volume, 60) * mean(volume, 60)",

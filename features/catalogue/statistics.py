@@ -92,14 +92,11 @@ FEATURES: tuple[Feature, ...] = group(
         "after Biglova et al. 2004, Rachev ratio",
     ),
     ("largest_move_60", "ratio(highest(abs(returns), 60), std(returns, 60), 0)", "standard deviations", ""),
-    *(
-        (
-            f"jump_share_{n}",
-            f"max(1 - ratio(mean(abs(returns) * delay(abs(returns), 1), {n}) * 1.5707963267948966, "
-            f"mean(square(returns), {n}), 1), 0)",
-            "[0, 1]",
-            "Barndorff-Nielsen & Shephard 2004",
-        )
-        for n in (20, 60)
+    (
+        "jump_share_20",
+        "max(1 - ratio(mean(abs(returns) * delay(abs(returns), 1), 20) * 1.5707963267948966, "
+        "mean(square(returns), 20), 1), 0)",
+        "[0, 1]",
+        "Barndorff-Nielsen & Shephard 2004",
     ),
 )

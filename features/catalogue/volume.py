@@ -73,10 +73,7 @@ FEATURES: tuple[Feature, ...] = group(
         "log return on falling volume",
         "Fosback 1976, negative volume index",
     ),
-    *(
-        (f"vwap_distance_{n}", f"from_vwap(sum(typical * volume, {n}), sum(volume, {n}))", "fraction", "")
-        for n in (20, 60)
-    ),
+    ("vwap_distance_20", "from_vwap(sum(typical * volume, 20), sum(volume, 20))", "fraction", ""),
     (
         "vwap_distance_session",
         "from_vwap(cumulate(typical * volume, new_session), cumulate(volume, new_session))",

@@ -267,10 +267,10 @@ def _tail_balance(b: Bars) -> Series:
     return (above - below) / (above + below)
 
 
-def _jump_share(b: Bars, n: int) -> Series:
+def _jump_share(b: Bars) -> Series:
     r = _returns(b).abs()
-    bipower = math.pi / 2 * _mean(r * r.shift(), n)
-    return (1 - bipower / _mean(r**2, n)).clip(lower=0)
+    bipower = math.pi / 2 * _mean(r * r.shift(), 20)
+    return (1 - bipower / _mean(r**2, 20)).clip(lower=0)
 
 
 def _corwin_schultz(b: Bars) -> Series:
@@ -395,7 +395,6 @@ ON_DAYS: dict[str, Oracle] = {
     "klinger_21_34": _klinger,
     "nvi_return_20": _nvi,
     "vwap_distance_20": lambda b: _vwap(b, lambda x: _sum(x, 20)),
-    "vwap_distance_60": lambda b: _vwap(b, lambda x: _sum(x, 60)),
     "vwap_distance_high_60": lambda b: _vwap(b, lambda x: _since(x, b.high, 60)),
     "vwap_distance_low_60": lambda b: _vwap(b, lambda x: _since(x, -b.low, 60)),
     "illiquidity_ratio_20_60": lambda b: _mean(_illiquidity(b), 20) / _mean(_illiquidity(b), 60),
@@ -421,13 +420,12 @@ ON_DAYS: dict[str, Oracle] = {
     "max_runup_60": lambda b: _fall(-np.log(b.close), 60),
     "tail_balance_60": _tail_balance,
     "largest_move_60": lambda b: _highest(_returns(b).abs(), 60) / _std(_returns(b), 60),
-    "jump_share_20": lambda b: _jump_share(b, 20),
-    "jump_share_60": lambda b: _jump_share(b, 60),
+    "jump_share_20": _jump_share,
     "corwin_schultz_20": _corwin_schultz,
     "spread_to_volatility_20": lambda b: _corwin_schultz(b) / _std(_returns(b), 20),
     "abdi_ranaldo_20": _abdi_ranaldo,
     "roll_spread_60": _roll,
-    "amihud_zscore_60": lambda b: _zscore(_mean(_illiquidity(b), 5), 60),
+    "illiquidity_ratio_5_60": lambda b: _mean(_illiquidity(b), 5) / _mean(_illiquidity(b), 60),
     "kyle_lambda_60": lambda b: _regress(_returns(b), _signed(b), 60) * _mean(b.volume, 60),
     "flow_reversal_60": lambda b: _regress(_returns(b), _signed(b).shift(), 60) * _mean(b.volume, 60),
     "bulk_imbalance": _bulk,
@@ -732,7 +730,14 @@ def test_a_flat_price_without_volume_reads_as_neutral():
     last = features.build(bars, {f.name: features.definitions()[f.name] for f in FEATURES}).iloc[-1]
     ones = {"volume_ratio_20", "volume_ratio_5_20", "illiquidity_ratio_20_60", "variance_ratio_5_60"}
     ones |= {"variance_ratio_2_120", "variance_ratio_16_120", "volatility_ratio_20_120", "turbulence_5_120"}
-    ones |= {"zero_return_share_20", "range_overlap", "narrow_range_7", "body_ratio_20", "inside_bar"}
+    ones |= {
+        "illiquidity_ratio_5_60",
+        "zero_return_share_20",
+        "range_overlap",
+        "narrow_range_7",
+        "body_ratio_20",
+        "inside_bar",
+    }
     halves = {"session_position": 0.5, "hurst_120": 0.5, "mfi_14": 50.0, "volume_rank_60": 61 / 120}
     neutral = dict.fromkeys(ones, 1.0) | halves | {"volatility_rank_120": 121 / 240}
     neutral |= {"volatility_age_60": 1.0, "average_age_60": 1.0}
