@@ -49,8 +49,8 @@ def _is_canonical(path: Path) -> bool:
 
 
 def _read_blocks(path: Path) -> Iterator[pd.DataFrame]:
-    file = pq.ParquetFile(path, page_checksum_verification=True)
-    for batch in file.iter_batches(BLOCK, columns=["timestamp", *COLUMNS]):
+    file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+    for batch in file.iter_batches(BLOCK, columns=["timestamp", *COLUMNS], use_threads=False):
         values = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
         index = pd.DatetimeIndex(batch.column("timestamp").to_pandas(), name="timestamp")
         yield pd.DataFrame(values, index=index)
