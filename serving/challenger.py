@@ -225,7 +225,7 @@ class Challenger:
         if rival.shared:
             return rival.model, champion.window[-rival.model.manifest.window :]
         state = rival.loaded.states.get(symbol)
-        if state is None or state.bars < rival.model.warm_bars:
+        if state is None or not state.warm:
             return None
         return rival.model, state.window
 
@@ -326,7 +326,7 @@ def _rows(
         state = states.open(bar.symbol)
         vector = _catch_up(state, bar)
         vectors.append(missing if vector is None else vector)
-        if vector is not None and state.bars >= rival.model.warm_bars:
+        if vector is not None and state.warm:
             rows.append(i)
             windows.append(state.window.copy())
     return vectors, rows, np.array(windows, dtype=np.float32)

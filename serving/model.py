@@ -30,7 +30,7 @@ class Model:
 
     @property
     def warm_bars(self) -> int:
-        """Bars until every row of the window is complete."""
+        """Bars until every row of the window is complete, where training began."""
         return self.manifest.warmup + self.manifest.window
 
     def score(self, windows: NDArray[np.float32]) -> Outputs:
@@ -59,6 +59,9 @@ class Model:
 
     def warming(self, symbol: str, bar_time: float, bars: int, latency_ms: float) -> Signal:
         """The signal before the window is complete: no probability, "hold"."""
+        missing = f"{bars} of {self.warm_bars} bars"
+        if bars >= self.warm_bars:
+            missing = f"after {bars} bars too few of a coarser timeframe are closed"
         return Signal(
             symbol=symbol,
             timeframe=self.manifest.timeframe,
@@ -68,7 +71,7 @@ class Model:
             confidence=None,
             side="hold",
             tradable=False,
-            reasons=[f"warming up: {bars} of {self.warm_bars} bars", *self.reasons],
+            reasons=[f"warming up: {missing}", *self.reasons],
             model=self.name,
             model_version=self.version,
             data_hash=self.manifest.data_hash,

@@ -77,7 +77,7 @@ class Plane:
         model, state = loaded.model, loaded.states.get(symbol)
         if state is None or state.last is None:
             raise NotFound(f"symbol {symbol!r} has no bars: send them to POST /v1/bars first")
-        if state.bars < model.warm_bars:
+        if not state.warm:
             return _noted(model.warming(symbol, state.last, state.bars, _since(started)), state)
         canary = slot.challenger.view(symbol, state) if slot.challenger else None
         model, window = canary or (model, state.window)
@@ -158,9 +158,8 @@ class Plane:
         started = time.perf_counter()
         loaded = slot.require()
         model = loaded.model
-        vectors, counts, windows, gaps = self._push(loaded, bars)
+        vectors, counts, warm, windows, gaps = self._push(loaded, bars)
         outputs = model.score(windows) if len(windows) else None
-        warm = [count >= model.warm_bars for count in counts]
         canary = {}
         if slot.challenger is not None and slot.challenger.current is not None:
             states = [s for b in {b.symbol for b in bars} if (s := loaded.states.get(b)) is not None]
@@ -199,23 +198,27 @@ class Plane:
 
     def _push(
         self, loaded: Loaded, bars: list[Bar]
-    ) -> tuple[list[NDArray[np.float64]], list[int], NDArray[np.float32], list[str | None]]:
-        """Per bar its features [F], the bars seen, what its window lacks; windows of the warm, [K, T, F]."""
-        runtime, warm = loaded.model.runtime, loaded.model.warm_bars
+    ) -> tuple[list[NDArray[np.float64]], list[int], list[bool], NDArray[np.float32], list[str | None]]:
+        """Per bar its features [F], the bars seen, whether it is warm, what its window lacks.
+
+        The windows are those of the warm, [K, T, F].
+        """
+        runtime = loaded.model.runtime
         windows = np.empty((len(bars), runtime.window, runtime.features), dtype=np.float32)
-        vectors, counts, gaps, rows = [], [], [], 0
+        vectors, counts, warm, gaps, rows = [], [], [], [], 0
         for bar in bars:
             state = loaded.states.open(bar.symbol)
             vectors.append(state.push(bar))
             counts.append(state.bars)
+            warm.append(state.warm)
             gaps.append(state.gap_reason())
             if gaps[-1] and (gap := state.gaps.last) is not None and gap.bar == state.bars:
                 self.metrics.gaps.add(loaded.model.name, bar.symbol)
                 self.metrics.missing_bars.add(loaded.model.name, bar.symbol, amount=gap.missing)
-            if state.bars >= warm:
+            if warm[-1]:
                 windows[rows] = state.window
                 rows += 1
-        return vectors, counts, windows[:rows], gaps
+        return vectors, counts, warm, windows[:rows], gaps
 
     def _logged(
         self, log: PredictionLog | None, bar: Bar, vector: NDArray[np.float64], signal: Signal

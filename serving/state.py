@@ -76,6 +76,11 @@ class SymbolState:
         return self.stream.bars
 
     @property
+    def warm(self) -> bool:
+        """True when every row of the window came after the warm-up of every feature."""
+        return self.stream.complete >= len(self.window)
+
+    @property
     def last(self) -> float | None:
         """Close of the last bar, epoch seconds UTC; None before the first."""
         return self.stream.last_timestamp

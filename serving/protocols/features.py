@@ -21,7 +21,8 @@ class FeaturesBody(msgspec.Struct, frozen=True):
     """The last row of a symbol's window.
 
     `features` are float32, as the graph gets them; null is a feature that is not defined yet. `warm` is true
-    when all `warm_bars` bars of the warm-up and the window have been seen.
+    when the warm-up and the window have been seen: `warm_bars` bars, but for features of a coarser
+    timeframe, which are warm when enough of its bars are closed.
     """
 
     symbol: str
@@ -59,7 +60,7 @@ def _features(plane: Plane, symbol: str, timeframe: str | None) -> FeaturesBody:
         bar_time=None if state.last is None else iso(state.last),
         bars=state.bars,
         warm_bars=model.warm_bars,
-        warm=state.bars >= model.warm_bars,
+        warm=state.warm,
         features={name: value if value == value else None for name, value in zip(names, row, strict=True)},
         gaps=state.gaps.count,
         missing_bars=state.gaps.missing,

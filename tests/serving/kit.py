@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -113,12 +113,14 @@ def make_bundle(
     version: str | None = "1",
     tradable: bool = True,
     names: list[str] | None = None,
+    own: Mapping[str, str] | None = None,
     window: int = WINDOW,
     symbol: str = "sp500",
     timeframe: str = "1d",
 ) -> Path:
-    """A bundle as of bar `row`; `bias` makes a different model."""
+    """A bundle as of bar `row`; `bias` makes a different model, `own` adds features to those of core."""
     chosen = {name: text for name, text in definitions("core").items() if names is None or name in names}
+    chosen |= own or {}
     stream = Stream(chosen)
     rows = [
         stream.push(*values, time.timestamp())
@@ -141,7 +143,7 @@ def make_bundle(
                 as_of=bars.index[row].isoformat(),
                 files={},
                 features=[FeatureDefinition(name, text) for name, text in chosen.items()],
-                warmup=stream.warmup,
+                warmup=stream.bars - stream.complete,
                 window=window,
                 classes=["down", "up"],
                 base_models=["logistic", "lstm"],
