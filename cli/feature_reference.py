@@ -8,7 +8,7 @@ from core.errors import ConfigurationError
 from features import catalogue
 from features.catalogue import CATALOGUES, CORE, alpha158
 from features.describe import Described, describe, signature
-from features.expression import INFIX
+from features.expression import INFIX, LONGEST
 from features.layout import COLUMNS
 from features.operators import MODULES, OPERATORS, Operator, cross
 from features.operators.spec import MAX_WINDOW
@@ -32,8 +32,15 @@ EXAMPLES = {
     ),
     "-(high - low) ** 2 / square(atr(14))": "`** 2` is the only power; it binds before the sign",
     "cycle_sin(hour_of_day(time), 24)": "where in the day the bar closes",
+    "close / on('1w', mean(close, 10)) - 1": "distance from the mean of the last ten closed weeks",
+    "rsi(close, 14) - on('2d', rsi(close, 14))": "an oscillator against itself on bars twice as long",
 }
-FAULTS = ("close / lag(close, -1)", "mean(close, 5) + rsi(clos, 14)", "close.shift(1)")
+FAULTS = (
+    "close / lag(close, -1)",
+    "mean(close, 5) + rsi(clos, 14)",
+    "close.shift(1)",
+    "on('1d', mean(on('4h', close), 5))",
+)
 _TITLES = {
     "elementwise": "One bar at a time",
     "logic": "Conditions",
@@ -121,7 +128,17 @@ def _language() -> str:
         "and calls of the operators and shorthands below, arguments in order. Windows and other parameters "
         "are numbers, not series. Division by 0 is a missing value; `ratio(a, b, otherwise)` states one "
         "instead. Spelling does not matter: `close+1.0` and `close + 1` are one formula. At most "
-        f"{MAX_LENGTH} characters, nested {MAX_DEPTH} deep."
+        f"{MAX_LENGTH} characters, nested {MAX_DEPTH} deep.\n\n"
+        "`on('4h', x)` computes x, any expression, on bars of a coarser timeframe, `30s` to "
+        f"`{LONGEST}`, and gives every bar its value at the last of them that is closed; another timeframe "
+        "may stand beside it, not inside. A coarser bar holds the bars whose close lies in (end - length, end], "
+        "with ends counted from 1970 in UTC and weeks ending at Monday 00:00, as in resampled data. It is "
+        "closed at the bar that closes at its end or, when there is none, at the first later bar: a session "
+        "that closes at 21:00 ends its day, and a Friday its week, with the next session's first bar, later "
+        "than a calendar of the exchange would say and never earlier. The bar in which history begins does "
+        "not count. So the warm-up depends on the bars; what is shown here is the least, `--explain` shows "
+        "what it was, and a run trains from the first row at which all is warm. A timeframe that is no "
+        "multiple of the data's own is refused."
     )
 
 
