@@ -131,7 +131,7 @@ def _language() -> str:
         f"{MAX_LENGTH} characters, nested {MAX_DEPTH} deep.\n\n"
         "`on('4h', x)` computes x, any expression, on bars of a coarser timeframe, `30s` to "
         f"`{LONGEST}`, and gives every bar its value at the last of them that is closed; another timeframe "
-        "may stand beside it, not inside. A coarser bar holds the bars whose close lies in (end - length, end], "
+        "may stand beside it, not inside. A coarser bar holds the bars that close in (end - length, end], "
         "with ends counted from 1970 in UTC and weeks ending at Monday 00:00, as in resampled data. It is "
         "closed at the bar that closes at its end or, when there is none, at the first later bar: a session "
         "that closes at 21:00 ends its day, and a Friday its week, with the next session's first bar, later "
