@@ -1,9 +1,14 @@
-"""Makes object files of kernels with numba. Imported only when the cache lacks one."""
+"""Makes object files of kernels with numba: `python -m features.compiler DIRECTORY OPERATOR ...`.
+
+`features.native` starts it when its cache lacks one.
+"""
 
 import dis
 import functools
+import sys
 import types as python
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -15,21 +20,22 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from features.layout import FIRST_INPUT, OUT, STATE
-from features.native import target_machine
+from features.native import keep, symbol_of, target_machine
 from features.operators import KERNELS
 from features.operators.spec import Operator, njit
 
 FLOATS = types.CPointer(types.float64)
 INTEGERS = types.CPointer(types.int64)
+SHORTS = types.CPointer(types.int32)
 # buf, state, work, code row, params row, bars, row length
-ENTRY = types.void(FLOATS, FLOATS, FLOATS, INTEGERS, FLOATS, types.int64, types.int64)
+ENTRY = types.void(FLOATS, FLOATS, FLOATS, SHORTS, FLOATS, types.int64, types.int64)
 RUN = types.void(INTEGERS)
 _ROWS = types.Array(types.float64, 2, "C")
 _UNBOUNDED = 1 << 40
 
 
-def object_file(name: str, symbol: str) -> bytes:
-    """Compile an operator (or the engine's loop, "run") to an object file that exports `symbol`."""
+def object_file(name: str) -> bytes:
+    """Compile an operator, or the engine's loop, "run"."""
     if name in KERNELS:
         entry, signature = _entry(KERNELS[name]), ENTRY
     else:
@@ -40,7 +46,7 @@ def object_file(name: str, symbol: str) -> bytes:
     # loops over several statistics compare many addresses before they may run in vectors
     llvm.set_option("", "-runtime-memory-check-threshold=128")
     compiled.compile(signature)
-    return _emit(compiled, symbol)
+    return _emit(compiled, symbol_of(name))
 
 
 def _compile(function: Callable[..., Any]) -> Any:
@@ -112,10 +118,7 @@ def _entry(operator: Operator) -> Callable[..., None]:
             kernel(rows(buf, width), n, row[OUT], *inputs(row), *params(p))
 
     def remembering(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
-        if n == 1:
-            kernel(rows(buf, width), 1, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
-        else:
-            kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
+        kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
 
     return remembering if operator.state else pure
 
@@ -180,6 +183,16 @@ def integers_at(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def shorts_at(typing: Any, address: Any) -> Any:
+    """A pointer to int32 from an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(SHORTS))
+
+    return SHORTS(address), generate
+
+
+@intrinsic
 def call(
     typing: Any, kernel: Any, buf: Any, state: Any, work: Any, row: Any, p: Any, n: Any, width: Any
 ) -> Any:
@@ -195,3 +208,13 @@ def call(
         return context.get_dummy_value()
 
     return types.void(kernel, buf, state, work, row, p, n, width), generate
+
+
+def main(place: Path, names: Sequence[str]) -> None:
+    """Compile operators and put them into the cache at `place`."""
+    for name in names:
+        keep(place, name, object_file(name))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

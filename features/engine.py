@@ -7,7 +7,7 @@ as `features.layout` says, so that calling it for one bar costs next to nothing.
 import math
 from typing import Any
 
-from features.compiler import call, floats_at, integers_at
+from features.compiler import call, floats_at, integers_at, shorts_at
 from features.layout import (
     BARS,
     BUF_AT,
@@ -43,7 +43,7 @@ def run(context: Any) -> None:
     A value before a feature's warm-up is NaN, and so is any infinity. A block has one bar less than a row of
     the buffer: a bar can close two coarse ones, its own and one that a gap left open.
     """
-    kernels, code = integers_at(context[KERNELS_AT]), integers_at(context[CODE_AT])
+    kernels, code = integers_at(context[KERNELS_AT]), shorts_at(context[CODE_AT])
     inputs = integers_at(context[INPUTS_AT])
     buf, state = floats_at(context[BUF_AT]), floats_at(context[STATE_AT])
     columns, out = floats_at(context[COLUMNS_AT]), floats_at(context[OUT_AT])
@@ -65,7 +65,7 @@ def run(context: Any) -> None:
                     floats_at(context[BUF_AT]),
                     floats_at(context[STATE_AT]),
                     floats_at(context[WORK_AT]),
-                    integers_at(context[CODE_AT] + 8 * row),
+                    shorts_at(context[CODE_AT] + 4 * row),
                     floats_at(context[PARAMS_AT] + 8 * MAX_PARAMS * k),
                     ticks,
                     width,

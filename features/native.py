@@ -11,57 +11,105 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import llvmlite.binding as llvm
 
+from core.errors import ArtifactError
 from core.files import write_bytes
-from core.settings import kernel_cache
+from core.settings import child_environment, kernel_cache
 from features.operators import KERNELS
 
 _SEAL = 32
+_COMPILERS = 2
 # what kernels may call outside of themselves: the C library's mathematics
 _EXTERNAL = ("cos", "erf", "erfc", "exp", "expm1", "fmod", "log", "log1p", "pow", "sin", "tanh")
 
 
 @functools.cache
 def addresses(names: tuple[str, ...]) -> tuple[int, ...]:
-    """Where the machine code of each operator begins, compiled first where the cache lacks it."""
-    return tuple(_address(name) for name in names)
+    """Where the machine code of each operator (or of the engine's loop, "run") begins.
+
+    Compiles what no cache has: seconds, once. A cache that cannot be written costs that at every start.
+    """
+    lacking = [name for name in names if not _is_loaded(name) and _cached(kernel_cache(), name) is None]
+    if lacking and not _compile(lacking, kernel_cache()):
+        with TemporaryDirectory(prefix="bellwether-kernels-") as place:
+            _compile(lacking, Path(place))
+            return tuple(_address(name, Path(place)) for name in names)
+    return tuple(_address(name, kernel_cache()) for name in names)
 
 
-def _address(name: str) -> int:
-    symbol = f"bellwether_{name}"
-    loaded = _loader().get_function_address(symbol)
-    if not loaded:
-        code = llvm.ObjectFileRef.from_data(machine_code(name, symbol))
-        _loader().add_object_file(code)
+def symbol_of(name: str) -> str:
+    """The name under which an operator's machine code is found."""
+    return f"bellwether_{name}"
+
+
+def _is_loaded(name: str) -> bool:
+    return bool(_loader().get_function_address(symbol_of(name)))
+
+
+def _address(name: str, place: Path) -> int:
+    if not _is_loaded(name):
+        code = _cached(place, name) or _cached(kernel_cache(), name)
+        if code is None:
+            raise ArtifactError(f"kernel {name} was compiled and is gone from {place}: start again")
+        _loader().add_object_file(llvm.ObjectFileRef.from_data(code))
         _loader().finalize_object()
-        loaded = _loader().get_function_address(symbol)
-    return int(loaded)
+    return int(_loader().get_function_address(symbol_of(name)))
 
 
-def machine_code(name: str, symbol: str) -> bytes:
-    """The object file of an operator, or of the engine's loop (name "run")."""
-    place = kernel_cache() / f"{digest(name)}.o"
+def _file_of(place: Path, name: str) -> Path:
+    return place / f"{digest(name)}.o"
+
+
+def _cached(place: Path, name: str) -> bytes | None:
+    """The object file of an operator; None when it is missing or not what was written."""
     with contextlib.suppress(OSError):
-        sealed = place.read_bytes()
+        sealed = _file_of(place, name).read_bytes()
         if hashlib.sha256(sealed[_SEAL:]).digest() == sealed[:_SEAL]:
             return sealed[_SEAL:]
-    from features import compiler
-
-    code = compiler.object_file(name, symbol)
-    with contextlib.suppress(OSError):  # a read-only home costs a compilation at every start, no more
-        write_bytes(place, hashlib.sha256(code).digest() + code)
-    return code
+    return None
 
 
-def missing(names: Iterable[str]) -> list[str]:
-    """Those operators that would have to be compiled."""
-    return [name for name in names if not (kernel_cache() / f"{digest(name)}.o").exists()]
+def keep(place: Path, name: str, code: bytes) -> None:
+    """Put an object file into the cache."""
+    write_bytes(_file_of(place, name), hashlib.sha256(code).digest() + code)
+
+
+def _compile(names: Sequence[str], place: Path) -> bool:
+    """Compile in processes of their own, so that this one never loads numba; False: no room for results.
+
+    LLVM optimises the finished operator once; numba's own passes over each of its parts would double the time.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=place):
+            pass
+    except OSError:
+        return False
+    environment = child_environment(NUMBA_OPT="0", PYTHONPATH=str(Path(__file__).parents[1]))
+    shares = [names[start::_COMPILERS] for start in range(min(_COMPILERS, len(names)))]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "features.compiler", str(place), *share],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for share in shares
+    ]
+    for process in started:
+        _, said = process.communicate()
+        if process.returncode:
+            raise ArtifactError(f"kernels could not be compiled: {said.decode(errors='replace')[-2000:]}")
+    return True
 
 
 @functools.cache
@@ -86,7 +134,8 @@ def _source(module: str) -> bytes:
 
 def _file(module: str) -> Path:
     spec = find_spec(module)
-    assert spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise ArtifactError(f"{module} has no source file: install the package again")
     return Path(spec.origin)
 
 

@@ -165,7 +165,7 @@ def compile_program(
             (operation.drives for operation in order.values() if operation.drives), start=1
         )
     }
-    code = np.zeros((len(order), layout.CODE_WIDTH), dtype=np.int64)
+    code = np.zeros((len(order), layout.CODE_WIDTH), dtype=np.int32)
     params = np.zeros((len(order), layout.MAX_PARAMS))
     state = [np.zeros(1)]  # the engine's count of bars
     waits: list[tuple[int, int]] = []
