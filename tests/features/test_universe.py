@@ -13,19 +13,18 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
 import features
 from core.errors import ConfigurationError, DataError, StageFailed, StreamError, UsageError
 from core.files import directory_hashes
-from features.batch import epoch_seconds
 from features.parser import parse
 from features.probes import bits, differing, poisoned
 from features.program import compile_program
 from features.universe import build, comparison
 from features.universe.build import MANIFEST, build_universe
+from features.universe.probes import computed, probe, streamed
 from features.universe.stages import cut
 from features.universe.stream import UniverseStream
 
@@ -83,42 +82,9 @@ SOURCES = {
 }
 
 
-def computed(market, definitions, target) -> dict[str, pd.DataFrame]:
-    """The features of every symbol, from a build in this process."""
-    sources = {symbol: functools.partial(pd.DataFrame.copy, frame) for symbol, frame in market.items()}
-    manifest = build_universe(sources, target, definitions, processes=1)
-    return {
-        symbol: pq.read_table(target / facts["file"], page_checksum_verification=True).to_pandas()
-        for symbol, facts in manifest["symbols"].items()
-    }
-
-
-def streamed(stream, market, after=None, until=None) -> dict[str, pd.DataFrame]:
-    """What a stream says of every symbol, times after `after` and up to `until`."""
-    rows = {symbol: ([], []) for symbol in market}
-    for time, pushed in moments(market):
-        if (after is None or time > after) and (until is None or time <= until):
-            for symbol, vector in stream.push(epoch_seconds(pd.DatetimeIndex([time]))[0], pushed).items():
-                rows[symbol][0].append(time)
-                rows[symbol][1].append(vector)
-    return {
-        symbol: pd.DataFrame(np.array(vectors).reshape(-1, len(stream.names)), times, stream.names)
-        for symbol, (times, vectors) in rows.items()
-    }
-
-
-def moments(market):
-    """(time, bars of those that have one) in order."""
-    found = {}
-    for symbol, frame in market.items():
-        for row in frame.itertuples():
-            found.setdefault(row.Index, {})[symbol] = (row.open, row.high, row.low, row.close, row.volume)
-    return sorted(found.items())
-
-
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> dict[str, pd.DataFrame]:
-    return computed(MARKET, DEFINITIONS, tmp_path_factory.mktemp("universe") / "out")
+def built() -> dict[str, pd.DataFrame]:
+    return computed(MARKET, DEFINITIONS)
 
 
 def long(column) -> pd.DataFrame:
@@ -272,45 +238,77 @@ def test_a_stream_says_the_same_bit_for_bit(built):
 
 @pytest.mark.parametrize("share", [0.01, 0.45, 0.9])
 def test_a_restored_stream_continues_bit_for_bit(share, built):
-    times = [time for time, _ in moments(MARKET)]
-    cut_at = times[int(share * len(times))]
+    cut_at = MARKET["EVERY"].index[int(share * ROWS)]
     first, second = UniverseStream(MARKET, DEFINITIONS), UniverseStream(sorted(MARKET), DEFINITIONS)
-    streamed(first, MARKET, until=cut_at)
+    streamed(first, {symbol: frame[frame.index <= cut_at] for symbol, frame in MARKET.items()})
     second.restore(first.checkpoint())
     assert (second.bars, second.last_timestamp) == (first.bars, first.last_timestamp)
-    later = streamed(second, MARKET, after=cut_at)
+    later = streamed(second, {symbol: frame[frame.index > cut_at] for symbol, frame in MARKET.items()})
     for symbol, frame in built.items():
         assert differing(later[symbol], frame[frame.index > cut_at]) == []
 
 
 @pytest.mark.parametrize("rows", [1, 40, 333])
-def test_tables_of_any_size_say_the_same(rows, built, tmp_path, monkeypatch):
+def test_tables_of_any_size_say_the_same(rows, built, monkeypatch):
     monkeypatch.setattr(comparison, "TABLE", rows * (len(MARKET) + 1))
     monkeypatch.setattr(comparison, "AHEAD", 2 * rows * len(MARKET))
     monkeypatch.setattr(comparison, "CHUNK", 3 * rows)
     monkeypatch.setattr(build, "BLOCK", 7 * rows)
-    for symbol, frame in computed(MARKET, DEFINITIONS, tmp_path / "out").items():
+    for symbol, frame in computed(MARKET, DEFINITIONS).items():
         assert differing(frame, built[symbol]) == []
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize("symbol", ["EVERY", "SPARSE"])
-def test_the_future_of_one_symbol_changes_nothing_before_for_any(symbol, share, built, tmp_path):
+def test_the_future_of_one_symbol_changes_nothing_before_for_any(symbol, share, built):
     row = 1 + int(share * (len(MARKET[symbol]) - 2))
     cut_at = MARKET[symbol].index[row]
     for other in (poisoned(MARKET[symbol], row), MARKET[symbol].iloc[:row]):
-        frames = computed(MARKET | {symbol: other}, DEFINITIONS, tmp_path / "out")
+        frames = computed(MARKET | {symbol: other}, DEFINITIONS)
         for name, frame in frames.items():
             assert differing(frame[frame.index < cut_at], built[name][built[name].index < cut_at]) == []
         changed = [name for name, frame in frames.items() if not frame.equals(built[name])]
         assert set(changed) >= {symbol}
 
 
-def test_a_symbol_without_a_bar_is_not_compared(built, tmp_path):
+SMALL = {symbol: frame.iloc[:120] for symbol, frame in MARKET.items()}
+KEPT = {"rank": "cs_rank(volume)", "z": "cs_zscore(returns)"}
+
+
+def test_the_probes_hold_nothing_against_sound_features():
+    assert probe(SMALL, DEFINITIONS) == []
+
+
+LEAKS = {
+    "ranked over all times": lambda frames: frames["LATE"].assign(
+        rank=frames["LATE"]["rank"] - pd.concat(frames.values())["rank"].mean()
+    ),
+    "the bar after": lambda frames: frames["LATE"].assign(rank=frames["LATE"]["rank"].shift(-1)),
+}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_leak_is_found_and_named(leak):
+    def spoiled(market):
+        frames = computed(market, KEPT)
+        return frames | ({"LATE": LEAKS[leak](frames)} if "LATE" in frames else {})
+
+    found = probe(SMALL, KEPT, build=spoiled)
+    assert {(each.feature, each.probe) for each in found} >= {("rank", "future"), ("rank", "stream")}
+    assert {each.feature for each in found} == {"rank"}
+    assert all("LATE" in each.detail for each in found)
+
+
+def test_values_that_a_model_cannot_use_are_found():
+    found = probe(SMALL, KEPT | {"large": "square(square(square(close))) * 1e30"})
+    assert {(each.feature, each.probe) for each in found} == {("large", "finite")}
+
+
+def test_a_symbol_without_a_bar_is_not_compared():
     """What is said at a time depends on nothing but the bars of that time."""
     thinned = MARKET | {"EVERY": MARKET["EVERY"].drop(MARKET["EVERY"].index[100])}
-    frames = computed(thinned, {"rank": "cs_rank(close)"}, tmp_path / "thin")
-    whole = computed(MARKET, {"rank": "cs_rank(close)"}, tmp_path / "whole")
+    frames = computed(thinned, {"rank": "cs_rank(close)"})
+    whole = computed(MARKET, {"rank": "cs_rank(close)"})
     time = MARKET["EVERY"].index[100]
     for symbol in ("GAPS", "ENDED"):
         same = frames[symbol].index != time
@@ -348,9 +346,9 @@ def test_the_manifest_tells_what_is_there(tmp_path):
         assert (facts["rows"], facts["first"], facts["last"]) == (len(frame), *ends)
 
 
-def test_without_comparisons_it_is_the_build_of_each_symbol(tmp_path):
+def test_without_comparisons_it_is_the_build_of_each_symbol():
     chosen = {"rsi": "rsi(close, 14)", "coarse": "on('1h', close) / close"}
-    for symbol, frame in computed(MARKET, chosen, tmp_path / "out").items():
+    for symbol, frame in computed(MARKET, chosen).items():
         assert differing(frame, features.build(MARKET[symbol], chosen)) == []
 
 
