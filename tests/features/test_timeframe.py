@@ -15,6 +15,7 @@ from features.catalogue import compiled
 from features.probes import bits, probe, streamed_rows
 from features.readiness import require_coarser, require_history, warm_rows
 from features.stream import Stream
+from features.universe.stream import UniverseStream
 
 ROWS = 3000
 INNER = [
@@ -182,6 +183,19 @@ def test_one_bar_closes_the_bar_that_a_gap_left_open_and_its_own():
     np.testing.assert_allclose(value["minute"], [nan] * 6 + [20, 25, 25])
 
 
+@pytest.mark.parametrize("timeframe", ["7s", "90m", "1d", "1w"])
+def test_a_moment_after_an_end_belongs_to_the_next_bar(timeframe):
+    """Each bar of two: the smallest float after the end of the one before, and the end itself."""
+    step, anchor = Timeframe.parse(timeframe).seconds, Timeframe.parse(timeframe).anchor
+    ends = anchor + step * np.arange(1_700_000_000 // step, 1_700_000_000 // step + 500.0)
+    columns = np.ones((6, 2 * len(ends)))
+    columns[5] = np.stack([np.nextafter(ends - step, np.inf), ends], axis=1).ravel()
+    program, out = compiled({"x": f"on('{timeframe}', volume) + 0"}), np.empty((1, columns.shape[1]))
+    program.run(columns, program.initial_state.copy(), program.buffers(64), out)
+    assert np.isnan(out[0, :3]).all()
+    assert (out[0, 3:] == 2.0).all()
+
+
 @pytest.mark.parametrize("block", [1, 7, 256, 5000])
 @pytest.mark.parametrize("market", ["minutes", "gaps", "odd moments"])
 def test_every_block_size_gives_the_same_bits_as_the_stream(market, block):
@@ -257,6 +271,21 @@ def test_a_recursion_over_held_values_has_forgotten_where_history_begins():
 def test_probes_hold_nothing_against_it(market):
     bars = MARKETS[market][0].iloc[:2600]
     assert probe(bars, {name: text for name, text in MIXED.items() if name != "week"}, streamed=300) == []
+
+
+def test_symbols_are_compared_by_what_is_held_for_each():
+    index = pd.date_range("2020-01-03", periods=60, tz="UTC")
+    markets = {symbol: bars_at(index, seed) for seed, symbol in enumerate("ABC")}
+    held_returns = {
+        symbol: features.build(bars, {"x": "on('1w', returns)"})["x"] for symbol, bars in markets.items()
+    }
+    ranks = pd.DataFrame(held_returns).rank(axis=1, pct=True)
+    stream = UniverseStream(markets, {"rank": "cs_rank(on('1w', returns))"})
+    for time in index:
+        given = {symbol: bars.loc[time].tolist() for symbol, bars in markets.items()}
+        for symbol, row in stream.push(time.timestamp(), given).items():
+            np.testing.assert_allclose(row, ranks.loc[time, symbol], rtol=1e-12)
+    assert ranks.iloc[20:].notna().all(axis=None)
 
 
 def test_a_value_before_its_bar_is_closed_would_be_found():
