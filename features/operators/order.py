@@ -128,7 +128,7 @@ def _replace(state: Floats, ordered: int, window: int, oldest: float, newest: fl
             left = here
 
 
-@operator(1, (WINDOW, Param("share", minimum=0.0, integer=False)), sorted_state, full_window)
+@operator(1, (WINDOW, Param("share", minimum=0.0, maximum=1.0, integer=False)), sorted_state, full_window)
 def quantile(
     buf: Any, n: int, out: int, x: int, state: Floats, at: int, work: Floats, window: int, share: float
 ) -> None:

@@ -36,6 +36,7 @@ class Param:
 
     name: str
     minimum: float = -math.inf
+    maximum: float = math.inf
     integer: bool = True
 
     def check(self, owner: str, value: float) -> float:
@@ -47,8 +48,9 @@ class Param:
         if value < self.minimum:
             future = "; a negative one would read the future" if value < 0 and self.integer else ""
             raise ConfigurationError(f"{owner}: {self.name} {value:g} must be >= {self.minimum:g}{future}")
-        if self.integer and value > MAX_WINDOW:
-            raise ConfigurationError(f"{owner}: {self.name} {value:g} must be <= {MAX_WINDOW}")
+        most = min(self.maximum, MAX_WINDOW) if self.integer else self.maximum
+        if value > most:
+            raise ConfigurationError(f"{owner}: {self.name} {value:g} must be <= {most:g}")
         return value
 
 

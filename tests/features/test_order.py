@@ -136,6 +136,11 @@ def test_an_average_rank_a_quantile_and_the_earliest_of_equals_by_hand():
     np.testing.assert_allclose(last, list(by_hand.values()), rtol=1e-15)
 
 
+def test_a_share_above_1_is_refused():
+    with pytest.raises(ConfigurationError, match=r"share 1\.1 must be <= 1"):
+        features.warmup({"q": "quantile(close, 5, 1.1)"})
+
+
 def test_a_share_below_0_is_refused():
     with pytest.raises(ConfigurationError, match=r"share -0\.1 must be >= 0"):
         features.warmup({"q": "quantile(close, 5, -0.1)"})
