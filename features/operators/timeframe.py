@@ -28,9 +28,8 @@ def _clock_state(*_: float) -> tuple[int, int]:
 
 @njit
 def _end(time: float, seconds: float, anchor: float) -> float:
-    end = math.ceil((time - anchor) / seconds) * seconds + anchor
-    # a quotient just above a whole number may round to it
-    return end if end >= time else end + seconds
+    # exact: of the smallest float above a multiple, the quotient does not round to a whole number
+    return math.ceil((time - anchor) / seconds) * seconds + anchor
 
 
 @operator(1, (SECONDS, ANCHOR), _clock_state, spoken=False)
