@@ -49,6 +49,21 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_sealed(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` behind its SHA-256, so that a reader can tell whether it is whole."""
+    write_bytes(path, hashlib.sha256(data).digest() + data)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """What `write_sealed` wrote; None when it is missing, unreadable or not what was written."""
+    try:
+        sealed = path.read_bytes()
+    except OSError:
+        return None
+    seal, data = sealed[:32], sealed[32:]
+    return data if hashlib.sha256(data).digest() == seal else None
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by UTF-8 `text` in one step."""
     write_bytes(path, text.encode())

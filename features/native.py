@@ -1,19 +1,18 @@
 """Machine code for operators: made by numba once, kept on disk, loaded without numba.
 
 Every operator is an object file of its own. Its name in the cache is a digest of all that it is made of:
-the sources of its module and of the operator modules that this one imports, this file, the versions of
+the sources of its module and of the operator modules that this one imports, the compiler, the versions of
 numba and LLVM, and the processor. So an edit recompiles what it touches and nothing else, checkouts share
 what they have in common, and a process that finds all it needs never imports numba.
 """
 
-import ast
-import contextlib
 import ctypes
 import functools
 import hashlib
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,12 +21,12 @@ from tempfile import TemporaryDirectory, TemporaryFile
 import llvmlite.binding as llvm
 
 from core.errors import ArtifactError
-from core.files import write_bytes
+from core.files import read_sealed, write_sealed
 from core.settings import child_environment, kernel_cache
 from features.operators import KERNELS
 
-_SEAL = 32
 _COMPILERS = 2
+_IMPORT = re.compile(r"^from (features\.operators\.\w+) import", re.MULTILINE)
 # what kernels may call outside of themselves: the C library's mathematics
 _EXTERNAL = ("cos", "erf", "erfc", "exp", "expm1", "fmod", "log", "log1p", "pow", "sin", "tanh")
 
@@ -71,22 +70,18 @@ def _file_of(place: Path, name: str) -> Path:
 
 def _cached(place: Path, name: str) -> bytes | None:
     """The object file of an operator; None when it is missing or not what was written."""
-    with contextlib.suppress(OSError):
-        sealed = _file_of(place, name).read_bytes()
-        if hashlib.sha256(sealed[_SEAL:]).digest() == sealed[:_SEAL]:
-            return sealed[_SEAL:]
-    return None
+    return read_sealed(_file_of(place, name))
 
 
 def keep(place: Path, name: str, code: bytes) -> None:
     """Put an object file into the cache."""
-    write_bytes(_file_of(place, name), hashlib.sha256(code).digest() + code)
+    write_sealed(_file_of(place, name), code)
 
 
 def _compile(names: Sequence[str], place: Path) -> bool:
     """Compile in processes of their own, so that this one never loads numba; False: no room for results.
 
-    LLVM optimises the finished operator once; numba's own passes over each of its parts would double the time.
+    LLVM optimises the finished operator; numba's own passes over each of its parts would double the time.
     """
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -142,16 +137,14 @@ def _file(module: str) -> Path:
 @functools.cache
 def _closure(module: str) -> frozenset[str]:
     """A module and the modules with kernels that it imports, and how they are compiled."""
-    found = {module, "features.compiler", "features.layout", "features.native"}
+    found = {module, "features.compiler", "features.layout"}
     for inner in _imports(module):
         found |= _closure(inner)
     return frozenset(found)
 
 
-def _imports(module: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(_source(module))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("features.operators."):
-            yield str(node.module)
+def _imports(module: str) -> list[str]:
+    return _IMPORT.findall(_source(module).decode())
 
 
 @functools.cache

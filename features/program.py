@@ -9,6 +9,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,10 @@ Integers = npt.NDArray[np.int64]
 Buffers = tuple[Floats, Floats]
 # raised when kernels change what they compute or remember, so that older checkpoints are refused
 ENGINE_VERSION = 2
+ALONE = (
+    "compares symbols, and here is one alone: build a universe, with "
+    "`bellwether features --universe DIR --compute DIR` or features.build_universe"
+)
 # two results that nobody reads, and the pointer to the engine's one argument
 _ABI = (ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 # a long block lets other threads run; for one bar handing over would cost more than the bar
@@ -44,7 +49,7 @@ class Program:
     warmups: Integers
     operators: tuple[str, ...]
     columns: Integers
-    code: Integers
+    code: npt.NDArray[np.int32]
     params: Floats
     constants: dict[int, float]
     slots: int
@@ -103,7 +108,7 @@ class Program:
         _require(buf, (self.slots, buf.shape[1]), buf.shape[1] > 1)
         _require(work, (WORK_ROWS * buf.shape[1],))
         context = np.zeros(layout.TICKS + self.clocks, dtype=np.int64)
-        arrays = {
+        arrays: dict[int, npt.NDArray[Any]] = {
             layout.CODE_AT: self.code,
             layout.PARAMS_AT: self.params,
             layout.KERNELS_AT: self.kernels,
@@ -213,8 +218,7 @@ def _refuse_twins(definitions: Mapping[str, Expression]) -> None:
 
 def _comparisons(definitions: Mapping[str, Expression], compared: set[Expression]) -> list[str]:
     return [
-        f"feature {name!r}: {text} compares symbols, and here is one alone: build a universe, with "
-        "`bellwether features --universe DIR --compute DIR` or features.build_universe"
+        f"feature {name!r}: {text} {ALONE}"
         for name, root in definitions.items()
         for text in sorted(node.text for node in compared.intersection(subexpressions(root)))
     ]

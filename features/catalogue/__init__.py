@@ -15,6 +15,7 @@ import functools
 from collections.abc import Mapping
 
 from core.errors import ConfigurationError
+from features import kept
 from features.catalogue import (
     alpha158,
     average,
@@ -98,4 +99,4 @@ def compiled(definitions: Mapping[str, str] | None = None) -> Program:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(chosen: tuple[tuple[str, str], ...]) -> Program:
-    return compile_program(parse_all(dict(chosen)))
+    return kept.program(chosen, lambda: compile_program(parse_all(dict(chosen))))
