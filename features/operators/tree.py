@@ -75,8 +75,9 @@ _LOADS = {1: _load1, 2: _load2, 3: _load3, 4: _load4, 5: _load5}
 def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -> Callable[..., None]:
     """The fold for one statistic.
 
-    `single(buf, x, y, i)` is the statistic of one value; `merge(older, m, newer, n, share)` of two neighbouring
-    stretches of m and n values, where `share` is n / (m + n). The result lies in `work`, channel after channel.
+    `single(buf, x, y, i)` is the statistic of one value; `merge(older, m, newer, n, share)` that of two
+    neighbouring stretches of m and n values, `share` being n / (m + n). The result lies in `work`, channel
+    after channel.
     """
     load = _LOADS[channels]
     single, merge = njit(single), njit(merge)
