@@ -30,6 +30,8 @@ class Request:
     page: Path | None = None
     assignments: Sequence[str] = ()
     catalog: str | None = None
+    universe: Path | None = None
+    processes: int | None = None
 
     def __post_init__(self) -> None:
         asked = {"--explain": self.explain, "--compute": self.compute, "--check": self.check}
@@ -41,6 +43,12 @@ class Request:
             raise UsageError("--name narrows --compute and --check: add one of them")
         if self.bars and not verbs:
             raise UsageError("--bars gives data to --explain, --compute or --check: add one of them")
+        if self.universe and not {"--compute", "--check"} & set(verbs):
+            raise UsageError("--universe gives data to --compute or --check: add one of them")
+        if self.universe and self.bars:
+            raise UsageError("--bars is one symbol, --universe a file of each: give one of them")
+        if self.processes and not (self.universe and self.compute):
+            raise UsageError("--processes is for --universe DIR --compute DIR")
         if self.page and not self.explain:
             raise UsageError("--page is where --explain writes: add --explain NAME")
 
@@ -54,9 +62,11 @@ def features(request: Request, *, as_json: bool) -> None:
     from pipelines.workspace import absolute_paths
 
     overrides = absolute_paths(parse_overrides(request.assignments), Path.cwd())
-    tools = Tools.open(settings, overrides, request.catalog)
+    tools = Tools.open(settings, overrides, request.catalog, universe=request.universe is not None)
     if request.explain:
         _explain(tools, request, as_json=as_json)
+    elif request.universe and request.compute:
+        _compute_universe(tools, request, as_json=as_json)
     elif request.compute:
         _compute(tools, request, as_json=as_json)
     elif request.check:
@@ -117,8 +127,7 @@ def _compute(tools: "Tools", request: Request, *, as_json: bool) -> None:
 
     with notes.status("reading and validating bars …"):
         bars = tools.bars(_file(request))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes, transient=True) as progress:
+    with _progress() as progress:
         task = progress.add_task("writing rows", total=len(bars.frame))
         target = Path.cwd() / Path(str(request.compute))
         done = compute(tools, request.names, bars, target, lambda count: progress.advance(task, count))
@@ -130,18 +139,62 @@ def _compute(tools: "Tools", request: Request, *, as_json: bool) -> None:
     _line("written", done["file"])
 
 
-def _check(tools: "Tools", request: Request, *, as_json: bool) -> None:
-    from pipelines.feature_tools import look_for_leaks
+def _compute_universe(tools: "Tools", request: Request, *, as_json: bool) -> None:
+    from pipelines.universe import compute
 
-    with notes.status("reading and validating bars …"):
-        bars = tools.bars(_file(request))
-    with notes.status("looking for leaks …"):
-        found = look_for_leaks(tools, request.names, bars)
+    folder, target = _under_here(request.universe), _under_here(request.compute)
+    with _progress() as progress:
+        task = progress.add_task("validating, computing, comparing", total=None)
+        done = compute(
+            tools,
+            request.names,
+            folder,
+            target,
+            request.processes,
+            lambda steps, total: progress.update(task, completed=steps, total=total),
+        )
+    if as_json:
+        emit_json(done)
+        return
+    symbols = done["symbols"]
+    _line("symbols", f"{len(symbols)} of {folder.name}: {_span(done)}")
+    _line("features", f"{len(done['features'])} columns, float64, missing before warm-up")
+    short = [symbol for symbol, facts in symbols.items() if facts["rows"] <= done["warmup"]]
+    if short:
+        _line(
+            "short", f"{len(short)} with at most {done['warmup']} bars, the warm-up: {', '.join(short[:9])}"
+        )
+    _line("written", done["directory"])
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=notes, transient=True)
+
+
+def _check(tools: "Tools", request: Request, *, as_json: bool) -> None:
+    found = _universe_findings(tools, request) if request.universe else _findings(tools, request)
     if as_json:
         emit_json({"clean": not found["findings"], **found})
     else:
         _show_findings(found)
     sys.exit(1 if found["findings"] else 0)
+
+
+def _findings(tools: "Tools", request: Request) -> dict[str, Any]:
+    from pipelines.feature_tools import look_for_leaks
+
+    with notes.status("reading and validating bars …"):
+        bars = tools.bars(_file(request))
+    with notes.status("looking for leaks …"):
+        return look_for_leaks(tools, request.names, bars)
+
+
+def _universe_findings(tools: "Tools", request: Request) -> dict[str, Any]:
+    from pipelines.universe import look_for_leaks
+
+    with notes.status("validating bars and looking for leaks …"):
+        return look_for_leaks(tools, request.names, _under_here(request.universe))
 
 
 def _show_findings(found: dict[str, Any]) -> None:
@@ -161,7 +214,11 @@ def _show_findings(found: dict[str, Any]) -> None:
 
 
 def _file(request: Request) -> Path | None:
-    return Path.cwd() / request.bars.expanduser() if request.bars else None
+    return _under_here(request.bars) if request.bars else None
+
+
+def _under_here(path: Path | None) -> Path:
+    return Path.cwd() / Path(str(path)).expanduser()
 
 
 def _span(found: dict[str, Any]) -> str:

@@ -158,7 +158,11 @@ def features(
         typer.Option(metavar="NAME", help="Formula, warm-up, operators; writes a page with a plot."),
     ] = None,
     compute: Annotated[
-        Path | None, typer.Option(metavar="FILE.parquet", help="Write the features of the bars to this file.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.parquet",
+            help="Write the features of the bars to this file (--universe: directory).",
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Look for leaks and unusable values; exit 1 names the offender.")
@@ -170,6 +174,13 @@ def features(
         Path | None,
         typer.Option(metavar="FILE", help="CSV or parquet of bars instead of the configured source."),
     ] = None,
+    universe: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Every CSV and parquet file there is the bars of a symbol."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Symbols computed at a time; default train.processes.")
+    ] = None,
     page: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Where --explain writes; default var/features/.")
     ] = None,
@@ -179,7 +190,9 @@ def features(
     """List the features, your own included; explain one, compute them, or look for leaks."""
     from cli import features as verb
 
-    request = verb.Request(search, explain, compute, check, name or [], bars, page, set_ or [], catalog)
+    request = verb.Request(
+        search, explain, compute, check, name or [], bars, page, set_ or [], catalog, universe, processes
+    )
     verb.features(request, as_json=json)
 
 

@@ -1,6 +1,8 @@
 """Processes that do one named task at a time, so that whoever dies is known by name."""
 
+import contextlib
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,10 +53,11 @@ class Workers:
                 self._processes[ours] = process
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         for connection, process in self._processes.items():
-            connection.close()
-            process.terminate()
+            connection.close()  # who waits for a task takes it for the end
+            if kind is not None:
+                process.terminate()
         for process in self._processes.values():
             process.join(_SECONDS)
             process.kill()
@@ -94,22 +97,22 @@ class Workers:
 
 
 def _sent(connection: Connection, task: Task) -> Task:
-    connection.send(task)
+    with contextlib.suppress(BrokenPipeError):  # who died is found out when its answer is due
+        connection.send(task)
     return task
 
 
 def _work(connection: Connection, prepare: Callable[[], None]) -> None:
-    # ctrl-C reaches the whole group: the parent ends its workers
+    # ctrl-C reaches the whole group: the parent ends its workers, and they tidy up
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     prepare()
-    while True:
-        try:
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is done, or gone
+        while True:
             task: Task = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer = False, task.outcome()
-        except Exception as error:  # noqa: BLE001  the edge of a process
-            error.add_note(f"while {task.name}, in a process of its own:\n{traceback.format_exc()}")
-            answer = True, error
-        connection.send(answer)
+            try:
+                answer = False, task.outcome()
+            except Exception as error:  # noqa: BLE001  the edge of a process
+                error.add_note(f"while {task.name}, in a process of its own:\n{traceback.format_exc()}")
+                answer = True, error
+            connection.send(answer)

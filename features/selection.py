@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 
 from core.errors import ConfigurationError
 from features.catalogue import definitions, names
-from features.expression import Call
+from features.expression import Call, operators_of
 from features.layout import COLUMNS
+from features.operators import CROSS_SECTIONS
 from features.parser import parse
+from features.program import ALONE
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 # columns that stand beside the features in the matrix, in a bundle's reference or in the prediction log
@@ -19,11 +21,14 @@ RESERVED = frozenset(COLUMNS) | {
 }
 
 
-def select(catalog: str, user: Mapping[str, str], exclude: Collection[str]) -> dict[str, str]:
+def select(
+    catalog: str, user: Mapping[str, str], exclude: Collection[str], *, universe: bool = False
+) -> dict[str, str]:
     """Canonical expression per name: `catalog` in its order without `exclude`, then `user` by name.
 
     ConfigurationError lists every fault of the three, each under the parameter that has it, with a caret
-    where an expression is wrong. The order in which a file lists its features so shapes nothing.
+    where an expression is wrong. The order in which a file lists its features so shapes nothing. What
+    compares symbols is a fault but for a `universe`.
     """
     catalogue: dict[str, str] = {}
     faults: list[str] = []
@@ -36,7 +41,7 @@ def select(catalog: str, user: Mapping[str, str], exclude: Collection[str]) -> d
     chosen = {name: text for name, text in catalogue.items() if name not in exclude}
     meaning = {text: name for name, text in chosen.items()}
     for name in sorted(user):
-        text, found = _read(name, user[name], catalogue)
+        text, found = _read(name, user[name], catalogue, universe)
         if text in meaning:
             found.append(f"{_place(name)}: means the same as feature {meaning[text]!r}: drop one of them")
         elif text is not None:
@@ -50,7 +55,7 @@ def select(catalog: str, user: Mapping[str, str], exclude: Collection[str]) -> d
     return chosen
 
 
-def _read(name: str, expression: str, taken: Collection[str]) -> tuple[str | None, list[str]]:
+def _read(name: str, expression: str, taken: Collection[str], universe: bool) -> tuple[str | None, list[str]]:
     """The canonical text, None when it cannot be read, and every fault of name and text."""
     faults = list(_name_faults(name, taken))
     try:
@@ -59,6 +64,8 @@ def _read(name: str, expression: str, taken: Collection[str]) -> tuple[str | Non
         return None, [*faults, f"{_place(name)}: {error}"]
     if not isinstance(root, Call):
         faults.append(f"{_place(name)}: {root.text!r} is a column or a number: apply an operator to it")
+    if not universe and (comparing := operators_of(root) & CROSS_SECTIONS):
+        faults.append(f"{_place(name)}: {min(comparing)} {ALONE}")
     return root.text, faults
 
 

@@ -58,17 +58,22 @@ class Tools:
 
     @classmethod
     def open(
-        cls, settings: Settings, overrides: Mapping[str, Any] | None = None, catalog: str | None = None
+        cls,
+        settings: Settings,
+        overrides: Mapping[str, Any] | None = None,
+        catalog: str | None = None,
+        *,
+        universe: bool = False,
     ) -> "Tools":
         """Read params.yaml; ConfigurationError lists what is wrong with it or with the features it names.
 
         `catalog` is a catalogue to look at as it comes, instead of what the file chooses, adds and leaves
-        out; `overrides` hold for either.
+        out; `overrides` hold for either. Only in a `universe` may features compare symbols.
         """
         plain = {"features.catalog": catalog, "features.user": {}, "features.exclude": []} if catalog else {}
         params = check(with_overrides(read_tree(settings.home / PARAMS_FILE), {**plain, **(overrides or {})}))
         block = params.features
-        return cls(settings, params, select(block.catalog, block.user, block.exclude))
+        return cls(settings, params, select(block.catalog, block.user, block.exclude, universe=universe))
 
     def described(self) -> list[Described]:
         """Catalogue and own features with all that is known of them."""

@@ -58,6 +58,7 @@ def build_universe(
     plan = cut(definitions)
     chosen = tuple(plan.definitions.items())
     _require_replaceable(target)
+    plan.compile()
     _clear_remains(target)
     with (
         replace_directory(target) as fresh,

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from features import native
 from features.catalogue import definitions as catalogue
 from features.expression import Call, Constant, Expression, subexpressions
 from features.layout import COLUMNS
@@ -42,6 +43,11 @@ class Plan:
     def programs(self) -> tuple[Program, ...]:
         """What runs on each symbol, in order."""
         return (*(stage.arguments for stage in self.stages), self.features)
+
+    def compile(self) -> None:
+        """Have the machine code of all programs in the cache, so that no two processes compile it."""
+        for program in (*self.programs, *(stage.comparison for stage in self.stages)):
+            native.addresses((*program.operators, "run"))
 
     @functools.cached_property
     def digest(self) -> bytes:
