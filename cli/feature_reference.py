@@ -35,6 +35,13 @@ EXAMPLES = {
     "close / on('1w', mean(close, 10)) - 1": "distance from the mean of the last ten closed weeks",
     "rsi(close, 14) - on('2d', rsi(close, 14))": "an oscillator against itself on bars twice as long",
 }
+UNIVERSE_EXAMPLES = {
+    "cs_rank(log_return(20))": "strength of a month among the symbols",
+    "cs_zscore(log(mean(volume, 20) + 1))": "unusual activity, against the others instead of the past",
+    "sum(cs_demean(returns), 5)": "what a symbol made in a week beyond the mean of all",
+    "cs_rank(cs_demean(returns) / std(returns, 60))": "comparisons nest",
+    "cs_rank(on('1w', log_return(4)))": "compared on coarser bars, as far as they are closed",
+}
 FAULTS = (
     "close / lag(close, -1)",
     "mean(close, 5) + rsi(clos, 14)",
@@ -84,6 +91,8 @@ def render() -> str:
         "### Shorthands",
         "The parser writes them out, so a definition in a bundle means the same for ever.",
         table(("shorthand", "stands for"), _shorthands()),
+        "## Many symbols",
+        _universe(),
         "## Catalogues",
         inspect.cleandoc(catalogue.__doc__ or ""),
         table(("`features.catalog`", "features", "warm-up"), map(_size, CATALOGUES)),
@@ -139,6 +148,34 @@ def _language() -> str:
         "not count. So the warm-up depends on the bars; what is shown here is the least, `--explain` shows "
         "what it was, and a run trains from the first row at which all is warm. A timeframe that is no "
         "multiple of the data's own is refused."
+    )
+
+
+def _universe() -> str:
+    examples = table(
+        ("expression", "warm-up", "what it is"),
+        ((f"`{text}`", str(parse(text).warmup), meaning) for text, meaning in UNIVERSE_EXAMPLES.items()),
+    )
+    return (
+        "Operators that begin with `cs_` compare symbols at one time: those that have a bar at that very "
+        "time, and a value in it. One without a bar is not filled in, one that is not warm is left out, and "
+        "neither the order of the symbols nor a symbol's future changes a bit of anybody's values. They may "
+        "stand wherever a value may, also inside each other and inside windows, but not inside `on`. Where "
+        "there is one symbol, as in a run, they are refused.\n\n"
+        f"{examples}\n\n"
+        "`bellwether features --universe DIR --compute OUT --set 'features.user={strength: "
+        '"cs_rank(log_return(20))"}\'` takes every CSV and parquet file of DIR for the bars of a symbol, '
+        "named by the file, and passes each through the gate of a run. Symbols may begin, end and pause as they "
+        "like. OUT gets a parquet file per symbol and `manifest.json` with formulas, rows, times and hashes; "
+        "it is replaced whole or, when a symbol is bad, which is then named, not at all. `--processes` "
+        "symbols are computed at a time; neither their number nor the order of files changes a byte of the "
+        "result. A process holds the bars of one symbol, and while symbols are compared a table of bounded "
+        "size, however long the history. `--universe DIR --check` runs the probes over the last bars of "
+        "all.\n\n"
+        "In Python `features.build_universe({symbol: file}, directory, definitions)` does the same without "
+        "the gate, and `features.UniverseStream(symbols, definitions).push(time, {symbol: (open, high, low, "
+        "close, volume)})` returns the same bits live; a bad bar refuses the whole push, and nothing has "
+        "changed."
     )
 
 

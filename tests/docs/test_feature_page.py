@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 import features
-from cli.feature_reference import EXAMPLES, FAULTS, fault, render
+from cli.feature_reference import EXAMPLES, FAULTS, UNIVERSE_EXAMPLES, fault, render
 from features.catalogue import CATALOGUES, CORE
 from features.operators import OPERATORS
 from features.parser import callables
 from features.probes import probe
 from features.selection import select
+from features.universe.probes import probe as probe_universe
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "features.md").read_text()
 
@@ -42,13 +43,21 @@ def test_the_examples_hold_on_real_bars(sp500: pd.DataFrame) -> None:
     assert probe(sp500.iloc[-700:], definitions) == []
 
 
+def test_the_examples_of_a_universe_hold_on_real_bars(sp500: pd.DataFrame) -> None:
+    definitions = {f"example_{number}": text for number, text in enumerate(UNIVERSE_EXAMPLES, 1)}
+    early = sp500.iloc[:200]
+    market = {"EARLY": early, "LATE": sp500.iloc[-150:].set_axis(early.index[50:]), "DAILY": early.iloc[::2]}
+    assert probe_universe(market, definitions) == []
+
+
 def test_the_parameters_shown_are_accepted() -> None:
     shown = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[0])["features"]
     chosen = select(shown["catalog"], shown["user"], shown["exclude"])
     assert set(shown["user"]) <= set(chosen)
-    inline = yaml.safe_load(re.findall(r"features\.user=(\{.*?\})'", PAGE)[0])
-    assert list(inline) == ["my_gap"]
-    assert np.isin(list(inline.values()), list(shown["user"].values())).all()
+    first, second = map(yaml.safe_load, re.findall(r"features\.user=(\{.*?\})'", PAGE))
+    assert set(second.values()) <= set(UNIVERSE_EXAMPLES)
+    assert list(first) == ["my_gap"]
+    assert np.isin(list(first.values()), list(shown["user"].values())).all()
 
 
 def test_core_and_nothing_else_is_marked() -> None:
