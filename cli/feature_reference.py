@@ -167,8 +167,8 @@ def _universe() -> str:
         '"cs_rank(log_return(20))"}\'` takes every CSV and parquet file of DIR for the bars of a symbol, '
         "named by the file, and passes each through the gate of a run. Symbols may begin, end and pause as "
         "they like. OUT gets a parquet file per symbol and `manifest.json` with formulas, rows, times and "
-        "hashes; it is replaced whole or, when a symbol is bad, which is then named, not at all. `--processes` "
-        "symbols are computed at a time; neither their number nor the order of files changes a byte of the "
+        "hashes; it is replaced whole or, when a symbol is bad, which is then named, not at all. "
+        "`--processes` symbols are computed at a time; neither their number nor the order of files changes a byte of the "
         "result. A process holds the bars of one symbol, and while symbols are compared a table of bounded "
         "size, however long the history. `--universe DIR --check` runs the probes over the last bars of "
         "all.\n\n"
