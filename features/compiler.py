@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
-from features.layout import FIRST_INPUT, OUT, STATE
+from features.layout import CODE_WIDTH, FIRST_INPUT, MAX_PARAMS, OUT, STATE
 from features.native import keep, symbol_of, target_machine
 from features.operators import KERNELS
 from features.operators.spec import Operator, njit
@@ -27,8 +27,8 @@ from features.operators.spec import Operator, njit
 FLOATS = types.CPointer(types.float64)
 INTEGERS = types.CPointer(types.int64)
 SHORTS = types.CPointer(types.int32)
-# buf, state, work, code row, params row, bars, row length
-ENTRY = types.void(FLOATS, FLOATS, FLOATS, SHORTS, FLOATS, types.int64, types.int64)
+# buf, state, work, code from a row on, params from a row on, rows that are alike, bars, length of a buf row
+ENTRY = types.void(FLOATS, FLOATS, FLOATS, SHORTS, FLOATS, types.int64, types.int64, types.int64)
 RUN = types.void(INTEGERS)
 _ROWS = types.Array(types.float64, 2, "C")
 _UNBOUNDED = 1 << 40
@@ -111,14 +111,22 @@ def _entry(operator: Operator) -> Callable[..., None]:
     params = njit(_PARAMS[tuple(param.integer for param in operator.params)])
     kernel = njit(kernel)
 
-    def pure(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
-        if n == 1:  # the stream: compiled apart, without loops
-            kernel(rows(buf, width), 1, row[OUT], *inputs(row), *params(p))
+    def pure(buf: Any, state: Any, work: Any, code: Any, p: Any, alike: int, n: int, width: int) -> None:
+        if n == 1:  # the stream: compiled apart, without loops over bars
+            for k in range(alike):
+                row = row_of(code, k * CODE_WIDTH)
+                kernel(rows(buf, width), 1, row[OUT], *inputs(row), *params(p, k))
         else:
-            kernel(rows(buf, width), n, row[OUT], *inputs(row), *params(p))
+            for k in range(alike):
+                row = row_of(code, k * CODE_WIDTH)
+                kernel(rows(buf, width), n, row[OUT], *inputs(row), *params(p, k))
 
-    def remembering(buf: Any, state: Any, work: Any, row: Any, p: Any, n: int, width: int) -> None:
-        kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p))
+    def remembering(
+        buf: Any, state: Any, work: Any, code: Any, p: Any, alike: int, n: int, width: int
+    ) -> None:
+        for k in range(alike):
+            row = row_of(code, k * CODE_WIDTH)
+            kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p, k))
 
     return remembering if operator.state else pure
 
@@ -129,14 +137,14 @@ _INPUTS: dict[int, Callable[[Any], tuple[int, ...]]] = {
     3: lambda row: (row[FIRST_INPUT], row[FIRST_INPUT + 1], row[FIRST_INPUT + 2]),
     4: lambda row: (row[FIRST_INPUT], row[FIRST_INPUT + 1], row[FIRST_INPUT + 2], row[FIRST_INPUT + 3]),
 }
-_PARAMS: dict[tuple[bool, ...], Callable[[Any], tuple[float, ...]]] = {
-    (): lambda p: (),
-    (True,): lambda p: (int(p[0]),),
-    (False,): lambda p: (p[0],),
-    (True, True): lambda p: (int(p[0]), int(p[1])),
-    (True, False): lambda p: (int(p[0]), p[1]),
-    (False, True): lambda p: (p[0], int(p[1])),
-    (False, False): lambda p: (p[0], p[1]),
+_PARAMS: dict[tuple[bool, ...], Callable[[Any, int], tuple[float, ...]]] = {
+    (): lambda p, k: (),
+    (True,): lambda p, k: (int(p[MAX_PARAMS * k]),),
+    (False,): lambda p, k: (p[MAX_PARAMS * k],),
+    (True, True): lambda p, k: (int(p[MAX_PARAMS * k]), int(p[MAX_PARAMS * k + 1])),
+    (True, False): lambda p, k: (int(p[MAX_PARAMS * k]), p[MAX_PARAMS * k + 1]),
+    (False, True): lambda p, k: (p[MAX_PARAMS * k], int(p[MAX_PARAMS * k + 1])),
+    (False, False): lambda p, k: (p[MAX_PARAMS * k], p[MAX_PARAMS * k + 1]),
 }
 
 
@@ -193,8 +201,27 @@ def shorts_at(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
+def row_of(typing: Any, code: Any, offset: Any) -> Any:
+    """The pointer `code` moved by `offset` values."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return SHORTS(code, offset), generate
+
+
+@intrinsic
 def call(
-    typing: Any, kernel: Any, buf: Any, state: Any, work: Any, row: Any, p: Any, n: Any, width: Any
+    typing: Any,
+    kernel: Any,
+    buf: Any,
+    state: Any,
+    work: Any,
+    code: Any,
+    p: Any,
+    alike: Any,
+    n: Any,
+    width: Any,
 ) -> Any:
     """Call the operator whose machine code is at address `kernel`."""
 
@@ -207,7 +234,7 @@ def call(
         )
         return context.get_dummy_value()
 
-    return types.void(kernel, buf, state, work, row, p, n, width), generate
+    return types.void(kernel, buf, state, work, code, p, alike, n, width), generate
 
 
 def main(place: Path, names: Sequence[str]) -> None:

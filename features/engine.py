@@ -9,6 +9,7 @@ from typing import Any
 
 from features.compiler import call, floats_at, integers_at, shorts_at
 from features.layout import (
+    ALIKE,
     BARS,
     BUF_AT,
     CLOCK,
@@ -56,7 +57,8 @@ def run(context: Any) -> None:
             for i in range(n):
                 buf[target + i] = columns[source + i]
         context[TICKS] = n
-        for k in range(context[OPERATIONS]):
+        k = 0
+        while k < context[OPERATIONS]:
             row = k * CODE_WIDTH
             ticks = context[TICKS + code[row + CLOCK]]
             if ticks > 0:
@@ -67,20 +69,23 @@ def run(context: Any) -> None:
                     floats_at(context[WORK_AT]),
                     shorts_at(context[CODE_AT] + 4 * row),
                     floats_at(context[PARAMS_AT] + 8 * MAX_PARAMS * k),
+                    code[row + ALIKE],
                     ticks,
                     width,
                 )
             if code[row + DRIVES] > 0:
                 context[TICKS + code[row + DRIVES]] = int(state[code[row + STATE]])
-            feature = code[row + EMIT]
-            if feature >= 0:
-                first = min(max(code[row + WARMUP] - int(state[0]), 0), n)
-                source, target = code[row + OUT] * width, feature * context[OUT_STRIDE] + start
-                for i in range(first):
-                    out[target + i] = math.nan
-                for i in range(first, n):
-                    value = buf[source + i]
-                    # only a finite value less itself is 0
-                    out[target + i] = value if value - value == 0.0 else math.nan
+            k += code[row + ALIKE]
+            for each in range(row, k * CODE_WIDTH, CODE_WIDTH):
+                feature = code[each + EMIT]
+                if feature >= 0:
+                    first = min(max(code[each + WARMUP] - int(state[0]), 0), n)
+                    source, target = code[each + OUT] * width, feature * context[OUT_STRIDE] + start
+                    for i in range(first):
+                        out[target + i] = math.nan
+                    for i in range(first, n):
+                        value = buf[source + i]
+                        # only a finite value less itself is 0
+                        out[target + i] = value if value - value == 0.0 else math.nan
         state[0] += n
         start += n

@@ -2,9 +2,10 @@
 
 COLUMNS = ("open", "high", "low", "close", "volume", "time")
 
-# a row of `code`: the operator's place in the table of addresses, its result row, its state, the feature
-# that it is (-1: none), its warm-up, the clock that it runs on, the clock that it drives (0: none), inputs
-OP, OUT, STATE, EMIT, WARMUP, CLOCK, DRIVES, FIRST_INPUT = range(8)
+# a row of `code`: the operator's place in the table of addresses, how many rows from here on are the same
+# operator by the same clock, its result row, its state, the feature that it is (-1: none), its warm-up, the
+# clock that it runs on, the clock that it drives (0: none), inputs
+OP, ALIKE, OUT, STATE, EMIT, WARMUP, CLOCK, DRIVES, FIRST_INPUT = range(9)
 MAX_INPUTS = 6
 CODE_WIDTH = FIRST_INPUT + MAX_INPUTS
 MAX_PARAMS = 2

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import ConfigurationError
+from core.timeframe import Timeframe
 from features import layout, native
 from features.expression import Call, Constant, Expression, subexpressions
 from features.operations import Node, Operation, leaves, operations, settled
@@ -156,12 +157,13 @@ def compile_program(
     _refuse_twins(definitions)
     # a cross-section has no history of its own to wait for
     emitted = [Node(root if across else settled(root)) for root in roots]
-    order = operations((node.expression for node in emitted), columns)
+    order = _by_kernel(operations((node.expression for node in emitted), columns))
     compared = {node.expression for node in order if order[node].kernel in CROSS_SECTIONS}
     if compared and not across:
         raise ConfigurationError(_comparisons(definitions, compared))
     given = [node for node in leaves(order) if not isinstance(node.expression, Constant)]
-    slots, constants, outs, count = _allocate(order, given)
+    alike = _alike(order)
+    slots, constants, outs, count = _allocate(order, given, alike)
     emit = {node: number for number, node in enumerate(emitted)}
     kernels = tuple(dict.fromkeys(operation.kernel for operation in order.values()))
     clocks = {None: 0} | {
@@ -180,6 +182,7 @@ def compile_program(
         zeros, unknowns = spec.state(*operation.params) if spec.state else (0, 0)
         inputs = [slots[k][source] for source in operation.inputs]
         code[k, layout.OP], code[k, layout.OUT] = kernels.index(operation.kernel), outs[k]
+        code[k, layout.ALIKE] = alike[k]
         code[k, layout.STATE], code[k, layout.EMIT] = offset, emit.get(node, -1)
         code[k, layout.WARMUP] = 0 if across else node.expression.warmup
         code[k, layout.CLOCK] = clocks[operation.timeframe]
@@ -206,6 +209,39 @@ def compile_program(
     )
 
 
+def _by_kernel(order: Mapping[Node, Operation]) -> dict[Node, Operation]:
+    """The same operations, still inputs before users, each kernel as often in a row as can be.
+
+    One call then runs them all, and the processor has its instructions at hand.
+    """
+    users: dict[Node, list[Node]] = {node: [] for node in order}
+    missing = {
+        node: len({each for each in operation.inputs if each in order}) for node, operation in order.items()
+    }
+    for node, operation in order.items():
+        for source in dict.fromkeys(operation.inputs):
+            if source in order:
+                users[source].append(node)
+    ready: dict[tuple[str, Timeframe | None], list[Node]] = {}
+
+    def offer(node: Node) -> None:
+        if missing[node] == 0:
+            ready.setdefault((order[node].kernel, order[node].timeframe), []).append(node)
+
+    for node in order:
+        offer(node)
+    arranged: dict[Node, Operation] = {}
+    while ready:
+        kind = max(ready, key=lambda each: len(ready[each]))
+        for node in ready[kind]:  # grows while it is walked
+            arranged[node] = order[node]
+            for user in users[node]:
+                missing[user] -= 1
+                offer(user)
+        del ready[kind]
+    return arranged
+
+
 def _refuse_twins(definitions: Mapping[str, Expression]) -> None:
     seen: dict[Expression, str] = {}
     for name, root in definitions.items():
@@ -224,8 +260,20 @@ def _comparisons(definitions: Mapping[str, Expression], compared: set[Expression
     ]
 
 
+def _alike(order: Mapping[Node, Operation]) -> list[int]:
+    """How many operations from each on are run by one call: the same kernel, by the same clock."""
+    counts = [1] * len(order)
+    operations = list(order.values())
+    for k in range(len(order) - 2, -1, -1):
+        one, other = operations[k], operations[k + 1]
+        same = one.kernel == other.kernel and one.timeframe == other.timeframe
+        if same and one.drives is None and other.drives is None:
+            counts[k] += counts[k + 1]
+    return counts
+
+
 def _allocate(
-    order: Mapping[Node, Operation], given: Sequence[Node]
+    order: Mapping[Node, Operation], given: Sequence[Node], alike: Sequence[int]
 ) -> tuple[list[dict[Node, int]], dict[int, float], list[int], int]:
     """Buffer rows: `given` first, then constants; these keep theirs, results share the rest.
 
@@ -237,6 +285,7 @@ def _allocate(
     kept = set(rows)
     last_use = {source: k for k, operation in enumerate(order.values()) for source in operation.inputs}
     free: list[int] = []
+    spent: set[Node] = set()
     count = len(rows)
     inputs: list[dict[Node, int]] = []
     outs: list[int] = []
@@ -249,9 +298,11 @@ def _allocate(
         inputs.append({source: rows[source] for source in operation.inputs})
         rows[node] = slot
         outs.append(slot)
-        # a set of texts has no stable order: sort, so that a program is the same in every process
-        spent = {
+        spent |= {
             each for each in (*operation.inputs, node) if each not in kept and last_use.get(each, k) == k
         }
-        free.extend(sorted(rows[each] for each in spent))
+        if alike[k] == 1:  # features are copied out when all that are alike have run
+            # a set of texts has no stable order: sort, so that a program is the same in every process
+            free.extend(sorted(rows[each] for each in spent))
+            spent = set()
     return inputs, constants, outs, count

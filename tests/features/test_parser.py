@@ -124,7 +124,11 @@ def _expressions() -> st.SearchStrategy[Expression]:
     def calls(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
         def build(name: str, inputs: list[Expression], window: int) -> Expression:
             spec = OPERATORS[name]
-            return Call(name, tuple(inputs[: spec.inputs]), (float(window),) * len(spec.params))
+            return Call(
+                name,
+                tuple(inputs[: spec.inputs]),
+                tuple(min(float(window), each.maximum) for each in spec.params),
+            )
 
         # the parser folds arithmetic on numbers, so one column is in every call
         inputs = st.lists(inner, min_size=3, max_size=3).map(lambda nodes: [Column("high"), *nodes])
