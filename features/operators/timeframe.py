@@ -28,8 +28,9 @@ def _clock_state(*_: float) -> tuple[int, int]:
 
 @njit
 def _end(time: float, seconds: float, anchor: float) -> float:
-    # exact: of the smallest float above a multiple, the quotient does not round to a whole number
-    return math.ceil((time - anchor) / seconds) * seconds + anchor
+    end = math.ceil((time - anchor) / seconds) * seconds + anchor
+    # before 1970 the difference may lose the last bit of a moment after an end
+    return end if end >= time else end + seconds
 
 
 @operator(1, (SECONDS, ANCHOR), _clock_state, spoken=False)

@@ -183,11 +183,12 @@ def test_one_bar_closes_the_bar_that_a_gap_left_open_and_its_own():
     np.testing.assert_allclose(value["minute"], [nan] * 6 + [20, 25, 25])
 
 
+@pytest.mark.parametrize("era", [-400_000_000, 1_700_000_000])
 @pytest.mark.parametrize("timeframe", ["7s", "90m", "1d", "1w"])
-def test_a_moment_after_an_end_belongs_to_the_next_bar(timeframe):
+def test_a_moment_after_an_end_belongs_to_the_next_bar(timeframe, era):
     """Each bar of two: the smallest float after the end of the one before, and the end itself."""
     step, anchor = Timeframe.parse(timeframe).seconds, Timeframe.parse(timeframe).anchor
-    ends = anchor + step * np.arange(1_700_000_000 // step, 1_700_000_000 // step + 500.0)
+    ends = anchor + step * np.arange(era // step, era // step + 500.0)
     columns = np.ones((6, 2 * len(ends)))
     columns[5] = np.stack([np.nextafter(ends - step, np.inf), ends], axis=1).ravel()
     program, out = compiled({"x": f"on('{timeframe}', volume) + 0"}), np.empty((1, columns.shape[1]))
