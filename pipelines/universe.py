@@ -48,7 +48,7 @@ def compute(
     """
     definitions = tools.chosen(names)
     sources = {
-        symbol: functools.partial(_bars, tools, definitions, path)
+        symbol: functools.partial(symbol_bars, tools, definitions, path)
         for symbol, path in symbol_files(folder).items()
     }
     manifest = build_universe(
@@ -74,7 +74,7 @@ def look_for_leaks(tools: Tools, names: Sequence[str], folder: Path) -> dict[str
     """Run the probes over the last bars of every symbol; `findings` is empty when nothing is held."""
     definitions, files = tools.chosen(names), symbol_files(folder)
     rows = max(PROBED // len(files), 2)
-    market = {symbol: _bars(tools, definitions, path).iloc[-rows:] for symbol, path in files.items()}
+    market = {symbol: symbol_bars(tools, definitions, path).iloc[-rows:] for symbol, path in files.items()}
     found = probe(market, definitions)
     return {
         "bars": f"{len(files)} symbols of {folder.name}",
@@ -87,7 +87,8 @@ def look_for_leaks(tools: Tools, names: Sequence[str], folder: Path) -> dict[str
     }
 
 
-def _bars(tools: Tools, definitions: dict[str, str], path: Path) -> pd.DataFrame:
+def symbol_bars(tools: Tools, definitions: dict[str, str], path: Path) -> pd.DataFrame:
+    """The bars of a file as the data gate lets them pass."""
     bars = tools.bars(path)
     require_coarser(definitions, bars.timeframe)
     return bars.frame

@@ -1,7 +1,9 @@
 """`bellwether features --universe` over a folder of real bars."""
 
+import functools
 import json
 import shutil
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ import features
 from cli.main import app
 from core.errors import BellwetherError, ConfigurationError, DataError, UsageError
 from core.files import directory_hashes
+from core.settings import load_settings
 from features.probes import differing
+from pipelines.feature_tools import Tools
 from pipelines.tables import read_table
+from pipelines.universe import symbol_bars
 
 ROOT = Path(__file__).resolve().parents[2]
 RANK = "features.user={strength: 'cs_rank(log_return(5))', calm: 'mean(cs_zscore(returns), 3)'}"
@@ -48,8 +53,8 @@ def said(*arguments: str, code: int = 0) -> str:
 
 
 def test_every_file_is_a_symbol_and_they_are_compared(here: Path, sp500: pd.DataFrame) -> None:
-    arguments = ("--universe", "bars", "--compute", "out", "--set", RANK, *NAMES)
-    done: Any = json.loads(said(*arguments, "--processes", "1", "--json"))
+    arguments = ("--universe", "bars", "--compute", "out", "--set", RANK, *NAMES, "--processes", "1")
+    done: Any = json.loads(said(*arguments, "--json"))
     assert (list(done["symbols"]), done["rows"]) == (["ONE", "THREE", "TWO"], 800)
     assert done["features"] == ["strength", "calm", "rsi_14"]
     frames = {symbol: read_table(here / "out" / facts["file"]) for symbol, facts in done["symbols"].items()}
@@ -61,6 +66,14 @@ def test_every_file_is_a_symbol_and_they_are_compared(here: Path, sp500: pd.Data
     before = directory_hashes(here / "out")
     assert "3 of bars" in said(*arguments)
     assert directory_hashes(here / "out") == before
+
+
+def test_what_reads_a_symbol_can_be_sent_to_a_process(here: Path, sp500: pd.DataFrame) -> None:
+    """Two processes here would load Great Expectations twice more; tests of the build have them."""
+    tools = Tools.open(load_settings())
+    read = functools.partial(symbol_bars, tools, tools.definitions, here / "bars" / "ONE.parquet")
+    sent = ForkingPickler.loads(ForkingPickler.dumps(read))
+    pd.testing.assert_frame_equal(sent(), sp500.iloc[:300], check_freq=False)
 
 
 def test_a_symbol_that_does_not_pass_the_gate_is_named(here: Path, sp500: pd.DataFrame) -> None:
