@@ -30,6 +30,11 @@ class Operation:
     timeframe: Timeframe | None = None
     drives: Timeframe | None = None
 
+    @property
+    def needs(self) -> tuple[Node, ...]:
+        """What must run before it: its inputs, and the clock that it runs by."""
+        return self.inputs if self.timeframe is None else (Node(_CLOCK, self.timeframe), *self.inputs)
+
 
 @dataclass(frozen=True)
 class Settled(Expression):
@@ -61,7 +66,7 @@ def operations(roots: Iterable[Expression], given: Sequence[str]) -> dict[Node, 
         if node in order or isinstance(node.expression, Constant) or _is_given(node, given):
             return
         operation = _operation(node)
-        for source in operation.inputs:
+        for source in operation.needs:
             visit(source)
         order[node] = operation
 
@@ -87,7 +92,6 @@ def _operation(node: Node) -> Operation:
             sources = (Node(inner), Node(_CLOCK, wait.timeframe))
             return Operation("settled", sources, (wait.closed, wait.bars))
         case On(inputs=(inner,), timeframe=coarser):
-            # the clock first: what follows runs by it
             return Operation("on", (Node(_CLOCK, coarser), _at(inner, coarser)))
         case Call(operator=name, inputs=inputs, params=params):
             return Operation(name, tuple(_at(each, timeframe) for each in inputs), params, timeframe)

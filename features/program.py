@@ -216,10 +216,10 @@ def _by_kernel(order: Mapping[Node, Operation]) -> dict[Node, Operation]:
     """
     users: dict[Node, list[Node]] = {node: [] for node in order}
     missing = {
-        node: len({each for each in operation.inputs if each in order}) for node, operation in order.items()
+        node: len({each for each in operation.needs if each in order}) for node, operation in order.items()
     }
     for node, operation in order.items():
-        for source in dict.fromkeys(operation.inputs):
+        for source in dict.fromkeys(operation.needs):
             if source in order:
                 users[source].append(node)
     ready: dict[tuple[str, Timeframe | None], list[Node]] = {}

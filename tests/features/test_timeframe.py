@@ -298,6 +298,15 @@ def test_a_value_before_its_bar_is_closed_would_be_found():
     assert {finding.probe for finding in probe(bars, {"x": "on('15m', close)"}, build=early)} >= {"future"}
 
 
+def test_what_reads_no_column_runs_by_its_clock_too():
+    bars = MARKETS["minutes"][0].iloc[:200]
+    texts = {f"f{n}": f"on('15m', mean({n}, 2)) + on('15m', log({n}))" for n in range(2, 6)}
+    rows = np.array(list(streamed_rows(Stream(texts), bars)))
+    expected = [n + np.log(n) for n in range(2, 6)]
+    np.testing.assert_allclose(rows[-1], expected, rtol=1e-12)
+    assert (bits(rows) == bits(features.build(bars, texts))).all()
+
+
 def test_one_clock_per_timeframe_and_no_part_twice():
     program = compiled(MIXED)
     assert program.clocks == 1 + 4  # 15m, 1h, 1w, 7m
