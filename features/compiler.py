@@ -22,7 +22,7 @@ from numba.np.arrayobj import make_array, populate_array
 from features.layout import CODE_WIDTH, FIRST_INPUT, MAX_PARAMS, OUT, STATE
 from features.native import keep, symbol_of, target_machine
 from features.operators import KERNELS
-from features.operators.spec import Operator, njit
+from features.operators.spec import LANES, Operator, njit
 
 FLOATS = types.CPointer(types.float64)
 INTEGERS = types.CPointer(types.int64)
@@ -128,7 +128,67 @@ def _entry(operator: Operator) -> Callable[..., None]:
             row = row_of(code, k * CODE_WIDTH)
             kernel(rows(buf, width), n, row[OUT], *inputs(row), state, row[STATE], work, *params(p, k))
 
+    if operator.together:
+        return _abreast(kernel, operator.together)
     return remembering if operator.state else pure
+
+
+def _abreast(kernel: Callable[..., None], together: Callable[..., None]) -> Callable[..., None]:
+    """An operator with one input and one whole parameter, LANES at once where there are as many bars."""
+    together = njit(together)
+
+    def abreast(buf: Any, state: Any, work: Any, code: Any, p: Any, alike: int, n: int, width: int) -> None:
+        values = rows(buf, width)
+        if n == 1 or alike == 1:
+            for k in range(alike):
+                row = row_of(code, k * CODE_WIDTH)
+                window = int(p[MAX_PARAMS * k])
+                kernel(values, n, row[OUT], row[FIRST_INPUT], state, row[STATE], work, window)
+            return
+        for first in range(0, alike, LANES):
+            # past the last one it is done again, to the same values
+            lanes = lanes_from(first, alike)
+            together(
+                values,
+                n,
+                field(code, lanes, OUT),
+                field(code, lanes, FIRST_INPUT),
+                state,
+                field(code, lanes, STATE),
+                work,
+                windows(p, lanes),
+            )
+
+    return abreast
+
+
+@njit
+def lanes_from(first: int, alike: int) -> tuple[int, int, int, int]:
+    """The four places from `first` on, none past the last."""
+    last = alike - 1
+    return first, min(first + 1, last), min(first + 2, last), min(first + 3, last)
+
+
+@njit
+def field(code: Any, lanes: Any, offset: int) -> tuple[int, int, int, int]:
+    """One column of the code at four places."""
+    return (
+        int(code[lanes[0] * CODE_WIDTH + offset]),
+        int(code[lanes[1] * CODE_WIDTH + offset]),
+        int(code[lanes[2] * CODE_WIDTH + offset]),
+        int(code[lanes[3] * CODE_WIDTH + offset]),
+    )
+
+
+@njit
+def windows(p: Any, lanes: Any) -> tuple[int, int, int, int]:
+    """The first parameter at four places."""
+    return (
+        int(p[lanes[0] * MAX_PARAMS]),
+        int(p[lanes[1] * MAX_PARAMS]),
+        int(p[lanes[2] * MAX_PARAMS]),
+        int(p[lanes[3] * MAX_PARAMS]),
+    )
 
 
 _INPUTS: dict[int, Callable[[Any], tuple[int, ...]]] = {

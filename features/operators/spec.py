@@ -20,6 +20,7 @@ from core.errors import ConfigurationError
 Floats = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
 WORK_ROWS = 25
+LANES = 4
 _PLUMBING = {"buf", "n", "out", "state", "at", "work"}
 MAX_WINDOW = 100_000
 
@@ -63,8 +64,9 @@ class Operator:
 
     `state(*params)` gives (zeros, unknowns): how many state values start at 0 and how many, after them,
     start as NaN. `warmup(*params)` gives the bars that this operator adds before its first defined value; it
-    applies to the first `remembered` inputs, the others are read at the newest bar only. `arguments` and
-    `meaning` are for people.
+    applies to the first `remembered` inputs, the others are read at the newest bar only. `together` runs
+    LANES of the operator at once, each argument of the kernel being a tuple of as many, in the order in which
+    one may read another's result. `arguments` and `meaning` are for people.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Operator:
     state: Callable[..., tuple[int, int]] | None
     warmup: Callable[..., int]
     remembered: int
+    together: Callable[..., None] | None
     arguments: tuple[str, ...]
     meaning: str
 
@@ -101,6 +104,7 @@ def operator(
     warmup: Callable[..., int] = no_warmup,
     remembered: int | None = None,
     described_by: Callable[..., Any] | None = None,
+    together: Callable[..., None] | None = None,
     spoken: bool = True,
 ) -> Callable[[Function], Function]:
     """Register a block kernel under its own name; `spoken`: expressions may call it.
@@ -117,7 +121,17 @@ def operator(
         arguments = tuple(each for each in inspect.signature(source).parameters if each not in _PLUMBING)
         meaning = " ".join((source.__doc__ or "").split())
         KERNELS[name] = Operator(
-            name, function.__module__, function, inputs, params, state, warmup, kept, arguments, meaning
+            name,
+            function.__module__,
+            function,
+            inputs,
+            params,
+            state,
+            warmup,
+            kept,
+            together,
+            arguments,
+            meaning,
         )
         if spoken:
             OPERATORS[name] = KERNELS[name]
