@@ -5,16 +5,15 @@ is made again.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from core.files import read_sealed, write_sealed
 from core.settings import kernel_cache
+from features import native
 from features.program import Program
 
 _ARRAYS = {"warmups": "<i8", "columns": "<i8", "code": "<i4", "params": "<f8", "initial_state": "<f8"}
@@ -38,14 +37,7 @@ def program(definitions: Definitions, compile: Callable[[], Program]) -> Program
 
 
 def _digest(definitions: Definitions) -> str:
-    return hashlib.sha256(json.dumps(definitions).encode() + _sources()).hexdigest()
-
-
-@functools.cache
-def _sources() -> bytes:
-    folder = Path(__file__).parent
-    files = sorted([*folder.glob("*.py"), *folder.glob("operators/*.py")])
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).digest()
+    return hashlib.sha256(json.dumps(definitions).encode() + native.sources()).hexdigest()
 
 
 def _written(program: Program) -> bytes:

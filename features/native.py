@@ -31,12 +31,26 @@ _IMPORT = re.compile(r"^from (features\.operators\.\w+) import", re.MULTILINE)
 _EXTERNAL = ("cos", "erf", "erfc", "exp", "expm1", "fmod", "log", "log1p", "pow", "sin", "tanh")
 
 
+def sources() -> bytes:
+    """SHA-256 over the package's sources as they are on disk: all that shapes programs and kernels."""
+    folder = Path(__file__).parent
+    files = sorted([*folder.glob("*.py"), *folder.glob("operators/*.py")])
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).digest()
+
+
+_IMPORTED = sources()
+
+
 @functools.cache
 def addresses(names: tuple[str, ...]) -> tuple[int, ...]:
     """Where the machine code of each operator (or of the engine's loop, "run") begins.
 
     Compiles what no cache has: seconds, once. A cache that cannot be written costs that at every start.
+    ArtifactError when the sources are no longer those that this process runs: kernels made of them would
+    read its memory wrongly.
     """
+    if sources() != _IMPORTED:
+        raise ArtifactError("the feature engine's sources changed since this process began: start it again")
     lacking = [name for name in names if not _is_loaded(name) and _cached(kernel_cache(), name) is None]
     if lacking and not _compile(lacking, kernel_cache()):
         with TemporaryDirectory(prefix="bellwether-kernels-") as place:

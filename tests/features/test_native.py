@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from core.errors import ArtifactError
 from features import native
 from features.operators import KERNELS
 
@@ -75,3 +76,9 @@ def test_a_kernel_depends_on_its_modules_and_no_others(monkeypatch):
     native.digest.cache_clear()
     assert {"mean", "std", "corr", "sum_since_highest", "place_of_highest"} <= changed
     assert not changed & {"add", "ema", "sin", "all4"}
+
+
+def test_sources_that_changed_under_the_process_are_refused(monkeypatch):
+    monkeypatch.setattr(native, "_IMPORTED", b"other")
+    with pytest.raises(ArtifactError, match="start it again"):
+        native.addresses(("run", "add", "mean"))
