@@ -4,11 +4,11 @@ CPU time of one thread, best of several, every output into fresh memory; the fig
 this machine and this moment.
 """
 
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -16,13 +16,21 @@ import pandas as pd
 import talib
 
 import features
-from benchmarks.indicators import INDICATORS, Indicator, Rival
-from features.batch import CHUNK, bar_columns
+from benchmarks.indicators import INDICATORS, Rival
+from data.tables import write_blocks
+from features.batch import CHUNK, bar_columns, build_blocks
 from features.catalogue import CATALOGUES, compiled, definitions
 
 ROWS = 1_000_000
 # Qlib's Alpha158, ns per bar and feature, as measured for ../shared/FACTS.md
 QLIB = 118.0
+# TA-Lib divides a variance by n instead of n - 1, and gives these in percent
+OTHERWISE = {
+    "std(close, 20)",
+    "mean(close, 20) + 2 * std(close, 20)",
+    "delta(ema(ema(ema(close, 15), 15), 15), 1)",
+    "atr(14) / close",
+}
 PATTERNS = talib.get_function_groups()["Pattern Recognition"]
 
 
@@ -69,6 +77,19 @@ def rivals_seconds(frame: pd.DataFrame, rivals: Iterable[Rival]) -> float:
     return sum(cpu_seconds(lambda rival=rival: rival(frame)) for rival in rivals)
 
 
+def check(frame: pd.DataFrame) -> None:
+    """AssertionError where a rival computes something else than the expression, at the end of the bars."""
+    for each in INDICATORS:
+        ours = features.build(frame, {"x": each.expression})["x"].to_numpy()[-100:]
+        of_talib = each.talib if each.expression not in OTHERWISE else None
+        for rival in filter(None, (of_talib, each.pandas)):
+            results = rival(frame)
+            parts = results if isinstance(results, tuple) else (results,)
+            assert any(np.allclose(np.asarray(part)[-100:], ours, rtol=1e-5) for part in parts), (
+                each.expression
+            )
+
+
 def compare_one_by_one(frame: pd.DataFrame) -> None:
     """Every indicator alone: our ns per bar, and how many times that the rivals take."""
     print(f"{'one expression alone':66s} {'ns/bar':>7s} {'TA-Lib':>7s} {'pandas':>7s}")
@@ -83,11 +104,17 @@ def compare_one_by_one(frame: pd.DataFrame) -> None:
 
 def compare_together(frame: pd.DataFrame) -> None:
     """All indicators that a rival has, ours as one program as a catalogue is run."""
-    for name in ("talib", "pandas"):
-        pairs = [(each, getattr(each, name)) for each in INDICATORS if getattr(each, name)]
+    of_talib = [(each, each.talib) for each in INDICATORS if each.talib]
+    of_pandas = [(each, each.pandas) for each in INDICATORS if each.pandas]
+    native = [(each, rival) for each, rival in of_pandas if not each.applied]
+    for name, pairs in (
+        ("TA-Lib", of_talib),
+        ("pandas", of_pandas),
+        ("pandas, those that need no rolling.apply", native),
+    ):
         ours = engine_seconds(frame, {f"x{i}": each.expression for i, (each, _) in enumerate(pairs)})
         theirs = rivals_seconds(frame, [rival for _, rival in pairs])
-        _line(f"{len(pairs)} indicators of {name} as one program", ours, len(pairs), len(frame), theirs)
+        _line(f"{len(pairs)} indicators of {name}, as one program", ours, len(pairs), len(frame), theirs)
 
 
 def compare_patterns(frame: pd.DataFrame) -> None:
@@ -135,7 +162,11 @@ def cold_start_milliseconds(name: str) -> float:
         "print((time.perf_counter() - start) * 1e3)"
     )
     spent = [
-        float(subprocess.run([sys.executable, "-c", code], input=checkpoint, capture_output=True, check=True).stdout)
+        float(
+            subprocess.run(
+                [sys.executable, "-c", code], input=checkpoint, capture_output=True, check=True
+            ).stdout
+        )
         for _ in range(5)
     ]
     return min(spent)
@@ -144,15 +175,23 @@ def cold_start_milliseconds(name: str) -> float:
 def peak_megabytes(rows: int, work: str) -> float:
     """Peak memory of `work` over `rows` bars, on top of the bars themselves, in a process of its own."""
     code = (
-        "import resource, sys\n"
-        "from benchmarks.features import bars, built, written\n"
+        "from benchmarks.features import bars, built, resident, written\n"
         f"frame = bars({rows})\n"
         "built(frame.iloc[:2000])\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "open('/proc/self/clear_refs', 'w').write('5')  # the peak from now on\n"
+        "before = resident('VmRSS')\n"
         f"{work}(frame)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+        "print(resident('VmHWM') - before)"
     )
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+
+
+def resident(field: str) -> float:
+    """Memory of this process in MB: VmRSS now, VmHWM at its peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(f"no {field} in /proc/self/status")
 
 
 def built(frame: pd.DataFrame) -> pd.DataFrame:
@@ -160,9 +199,24 @@ def built(frame: pd.DataFrame) -> pd.DataFrame:
     return features.build(frame)
 
 
+def written(frame: pd.DataFrame) -> None:
+    """The full catalogue to a file, block by block."""
+    with TemporaryDirectory() as folder:
+        write_blocks(Path(folder) / "features.parquet", build_blocks(frame))
+
+
+def report_memory() -> None:
+    """Peak memory in bytes of output, and of writing block by block for two lengths."""
+    outputs = ROWS * len(CATALOGUES["full"]) * 8 / 2**20
+    print(f"build of {ROWS} bars: peak {peak_megabytes(ROWS, 'built') / outputs:.2f} times its output")
+    short, long = (peak_megabytes(rows, "written") for rows in (ROWS // 10, ROWS))
+    print(f"written block by block: peak {short:.0f} MB for {ROWS // 10} bars, {long:.0f} MB for {ROWS}")
+
+
 def main() -> None:
     """Print every comparison."""
     frame = bars(ROWS)
+    check(frame.iloc[:5_000])
     compare_together(frame)
     compare_patterns(frame)
     compare_catalogues(frame)
@@ -171,6 +225,7 @@ def main() -> None:
         middle, high = stream_microseconds(frame.iloc[:60_000], "full", history)
         print(f"stream, full, after {history} bars: median {middle:.1f} µs, 99 % {high:.1f} µs")
     print(f"cold start of a stream from a checkpoint: {cold_start_milliseconds('full'):.0f} ms")
+    report_memory()
 
 
 if __name__ == "__main__":

@@ -12,11 +12,15 @@ Rival = Callable[[pd.DataFrame], object]
 
 @dataclass(frozen=True)
 class Indicator:
-    """An expression and what its rivals call; None where a rival lacks it."""
+    """An expression and what its rivals call; None where a rival lacks it.
+
+    `applied`: pandas has no function for it, and calls one of Python for every window (`rolling.apply`).
+    """
 
     expression: str
     talib: Rival | None
     pandas: Rival | None
+    applied: bool = False
 
 
 def _wilder(x: pd.Series, n: int) -> pd.Series:
@@ -72,6 +76,14 @@ def _mfi(b: pd.DataFrame, n: int) -> pd.Series:
     return 100 * flow.clip(lower=0).rolling(n).sum() / flow.abs().rolling(n).sum()
 
 
+def _linear(window: np.ndarray) -> float:
+    return float(np.dot(window, np.arange(1.0, 21.0)) / 210.0)
+
+
+def _cci(typical: pd.Series, n: int) -> pd.Series:
+    spread = typical.rolling(n).apply(lambda w: np.abs(w - w.mean()).mean(), raw=True)
+    return (typical - typical.rolling(n).mean()) / (0.015 * spread)
+
 
 def _slope(x: pd.Series, n: int) -> pd.Series:
     at = pd.Series(np.arange(len(x), dtype=float), x.index)
@@ -95,7 +107,12 @@ INDICATORS = (
         Indicator(f"ema(close, {n})", lambda b, n=n: talib.EMA(b.close, n), lambda b, n=n: _ema(b.close, n))
         for n in (12, 26, 50)
     ),
-    Indicator("wma(close, 20)", lambda b: talib.WMA(b.close, 20), None),
+    Indicator(
+        "wma(close, 20)",
+        lambda b: talib.WMA(b.close, 20),
+        lambda b: b.close.rolling(20).apply(_linear, raw=True),
+        applied=True,
+    ),
     Indicator(
         "dema(close, 20)",
         lambda b: talib.DEMA(b.close, 20),
@@ -103,9 +120,7 @@ INDICATORS = (
     ),
     Indicator("tema(close, 20)", lambda b: talib.TEMA(b.close, 20), None),
     Indicator("kama(close, 10)", lambda b: talib.KAMA(b.close, 10), None),
-    Indicator(
-        "std(close, 20)", lambda b: talib.STDDEV(b.close, 20), lambda b: b.close.rolling(20).std()
-    ),
+    Indicator("std(close, 20)", lambda b: talib.STDDEV(b.close, 20), lambda b: b.close.rolling(20).std()),
     Indicator(
         "mean(close, 20) + 2 * std(close, 20)",
         lambda b: talib.BBANDS(b.close, 20),
@@ -126,9 +141,7 @@ INDICATORS = (
         for n in (20, 55)
     ),
     Indicator("midpoint(14)", lambda b: talib.MIDPRICE(b.high, b.low, 14), None),
-    Indicator(
-        "roc(close, 10)", lambda b: talib.ROCP(b.close, 10), lambda b: b.close / b.close.shift(10) - 1
-    ),
+    Indicator("roc(close, 10)", lambda b: talib.ROCP(b.close, 10), lambda b: b.close / b.close.shift(10) - 1),
     Indicator("delta(close, 10)", lambda b: talib.MOM(b.close, 10), lambda b: b.close.diff(10)),
     *(
         Indicator(f"rsi(close, {n})", lambda b, n=n: talib.RSI(b.close, n), lambda b, n=n: _rsi(b.close, n))
@@ -149,7 +162,12 @@ INDICATORS = (
         lambda b: talib.WILLR(b.high, b.low, b.close, 14),
         lambda b: _stochastic(b, 14) - 100,
     ),
-    Indicator("cci(20)", lambda b: talib.CCI(b.high, b.low, b.close, 20), None),
+    Indicator(
+        "cci(20)",
+        lambda b: talib.CCI(b.high, b.low, b.close, 20),
+        lambda b: _cci(_typical(b), 20),
+        applied=True,
+    ),
     Indicator(
         "(ultimate(7) * 4 + ultimate(14) * 2 + ultimate(28)) * (100 / 7)",
         lambda b: talib.ULTOSC(b.high, b.low, b.close),
@@ -181,12 +199,8 @@ INDICATORS = (
         lambda b: talib.NATR(b.high, b.low, b.close, 14),
         lambda b: _wilder(_true_range(b), 14) / b.close,
     ),
-    Indicator(
-        "plus_di(14)", lambda b: talib.PLUS_DI(b.high, b.low, b.close, 14), lambda b: _di(b, 14)[0]
-    ),
-    Indicator(
-        "minus_di(14)", lambda b: talib.MINUS_DI(b.high, b.low, b.close, 14), lambda b: _di(b, 14)[1]
-    ),
+    Indicator("plus_di(14)", lambda b: talib.PLUS_DI(b.high, b.low, b.close, 14), lambda b: _di(b, 14)[0]),
+    Indicator("minus_di(14)", lambda b: talib.MINUS_DI(b.high, b.low, b.close, 14), lambda b: _di(b, 14)[1]),
     Indicator("dx(14)", lambda b: talib.DX(b.high, b.low, b.close, 14), lambda b: _dx(b, 14)),
     Indicator(
         "wilder(dx(14), 14)",
@@ -196,9 +210,14 @@ INDICATORS = (
     Indicator(
         "(bars_since_lowest(low, 26) - bars_since_highest(high, 26)) * 4",
         lambda b: talib.AROONOSC(b.high, b.low, 25),
-        None,
+        lambda b: (
+            (b.high.rolling(26).apply(np.argmax, raw=True) - b.low.rolling(26).apply(np.argmin, raw=True)) * 4
+        ),
+        applied=True,
     ),
-    Indicator("slope(close, 20)", lambda b: talib.LINEARREG_SLOPE(b.close, 20), lambda b: _slope(b.close, 20)),
+    Indicator(
+        "slope(close, 20)", lambda b: talib.LINEARREG_SLOPE(b.close, 20), lambda b: _slope(b.close, 20)
+    ),
     Indicator("forecast(close, 20)", lambda b: talib.LINEARREG(b.close, 20), None),
     Indicator(
         "corr(high, low, 30)",

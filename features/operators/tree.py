@@ -6,8 +6,9 @@ at most 2 log2(w) merges per bar. What is merged with what depends on the distan
 the same bits wherever the stream began, a NaN or a huge price leaves no trace once it has left the
 window, and the error is that of a pairwise sum. State: one ring of m statistics per doubling, about w in all.
 
-A block of at least m bars is merged in one straight loop over a stretch of memory, history first and block
-after it, which processors do several at a time; a shorter one walks round the ring. Same merges, same bits.
+A block of at least `window` bars is merged level by level in straight loops over a stretch of memory, history
+first and block after it, which processors do several bars at a time; a shorter one bar by bar, from ring to
+ring. Same merges, same bits.
 """
 
 from collections.abc import Callable
@@ -121,35 +122,6 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
         return position
 
     @njit
-    def around(
-        work: Floats,
-        n: int,
-        chunk: int,
-        state: Floats,
-        ring: int,
-        size: int,
-        position: int,
-        a: int,
-        b: int,
-        row: int,
-    ) -> int:
-        """The same for a stretch of any length."""
-        done = 0
-        while done < n:
-            count = min(n - done, size - position)
-            slot = ring + position
-            for j in range(count):
-                older = load(state, slot + j, size)
-                newer = load(work, a + done + j, 2 * chunk)
-                _store(state, slot + j, size, newer)
-                _store(work, b + done + j, row, merge(older, size, newer, size, 0.5))
-            done += count
-            position += count
-            if position == size:
-                position = 0
-        return position
-
-    @njit
     def append(
         buf: Floats,
         x: int,
@@ -174,16 +146,39 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
             )
 
     @njit
+    def step(
+        buf: Floats, i: int, x: int, y: int, state: Floats, at: int, work: Floats, window: int, levels: int
+    ) -> None:
+        """All merges of one bar, from ring to ring."""
+        newest = single(buf, x, y, i)
+        whole, ring, size = newest, at + levels, 1
+        for level in range(levels):
+            position = int(state[at + level])
+            older = load(state, ring + position, size)
+            _store(state, ring + position, size, whole)
+            whole = merge(older, size, whole, size, 0.5)
+            state[at + level] = position + 1 if position + 1 < size else 0
+            ring += channels * size
+            size *= 2
+            if (window >> (levels - 1 - level)) & 1:
+                older = load(state, ring, 1)
+                _store(state, ring, 1, whole)
+                whole = merge(older, size, newest, 1, 1.0 / (size + 1))
+                size += 1
+            ring += channels
+        _store(work, i, buf.shape[1], whole)
+
+    @njit
     def fold(buf: Floats, n: int, x: int, y: int, state: Floats, at: int, work: Floats, window: int) -> None:
-        chunk = buf.shape[1]
-        a, b = (first + 1) * chunk, (second + 1) * chunk
         levels = 0
         while window >> (levels + 1):
             levels += 1
-        if levels == 0:
+        if n < window or levels == 0:
             for i in range(n):
-                _store(work, i, chunk, single(buf, x, y, i))
+                step(buf, i, x, y, state, at, work, window, levels)
             return
+        chunk = buf.shape[1]
+        a, b = (first + 1) * chunk, (second + 1) * chunk
         for i in range(n):
             _store(work, a + i, 2 * chunk, single(buf, x, y, i))
         ring, size = at + levels, 1
@@ -192,11 +187,7 @@ def tree(channels: int, single: Callable[..., Any], merge: Callable[..., Any]) -
             last = level == levels - 1
             target, row = (0, chunk) if last and not odd else (b, 2 * chunk)
             position = int(state[at + level])
-            if n >= size:
-                position = straight(work, n, chunk, state, ring, size, position, a, target, row)
-            else:
-                position = around(work, n, chunk, state, ring, size, position, a, target, row)
-            state[at + level] = position
+            state[at + level] = straight(work, n, chunk, state, ring, size, position, a, target, row)
             ring += channels * size
             size *= 2
             a, b = b, a
