@@ -147,7 +147,7 @@ def rollback(model: Model = None, json: Json = False) -> None:
 @app.command()
 def features(
     search: Annotated[
-        str | None, typer.Argument(help="Only names, formulas or groups that contain this.")
+        str | None, typer.Argument(help="Only what has these words in name, formula, group or source.")
     ] = None,
     catalog: Annotated[
         str | None,

@@ -139,9 +139,20 @@ class Tools:
 
 
 def matching(known: Iterable[Found], text: str) -> list[Found]:
-    """Features that have `text` in their name, formula or group; case does not matter."""
-    wanted = text.lower()
-    return [each for each in known if wanted in f"{each.name} {each.expression} {each.group}".lower()]
+    """Features that have every word of `text` in their name, formula, group or source.
+
+    Case does not matter, and `-` and `_` are one: "volume z-score" is meant to find `volume_zscore_60`.
+    """
+    words = _plain(text).split()
+    return [each for each in known if all(word in _searched(each) for word in words)]
+
+
+def _searched(feature: Described | Feature) -> str:
+    return _plain(f"{feature.name} {feature.expression} {feature.group} {feature.source}")
+
+
+def _plain(text: str) -> str:
+    return text.lower().replace("-", "_").replace("z_score", "zscore")
 
 
 def compute(

@@ -97,9 +97,12 @@ def test_what_is_not_chosen_is_named_with_its_remedy(home: Settings) -> None:
         assert part in said
 
 
-def test_a_search_reads_names_formulas_and_groups_in_any_case(home: Settings) -> None:
+def test_a_search_reads_names_formulas_groups_and_sources_in_any_case(home: Settings) -> None:
     known = Tools.open(home, {"features.catalog": "core"}).described()
     assert [each.name for each in matching(known, "RSI")] == ["rsi_7", "rsi_14"]
     assert {each.group for each in matching(known, "Calendar")} == {"calendar"}
     assert "adx_9" in {each.name for each in matching(known, "wilder")}
+    assert "illiquidity_ratio_20_60" in {each.name for each in matching(known, "Amihud")}
+    assert [each.name for each in matching(known, "Volume z-score")] == ["volume_zscore_60"]
+    assert [each.name for each in matching(known, "rogers-satchell")] == ["rogers_satchell_20"]
     assert matching(known, "no such thing") == []
