@@ -27,6 +27,8 @@ def _gather(buf: Any, n: int, out: int, x: int, work: Floats, start: int) -> tup
             count += 1
         buf[out, end] = math.nan
         end += 1
+    if end < n:
+        buf[out, end] = math.nan
     return end, count
 
 

@@ -138,8 +138,9 @@ def entropy(
     state[at] = position
 
 
-ORDER = Param("order", minimum=0.0, integer=False)
-THRESHOLD = Param("threshold", minimum=1e-6, integer=False)
+# the weights of a much larger order overflow, and those below the first, which is 1, leave nothing
+ORDER = Param("order", minimum=0.0, maximum=10.0, integer=False)
+THRESHOLD = Param("threshold", minimum=1e-6, maximum=1.0, integer=False)
 
 
 @njit

@@ -13,7 +13,7 @@ from features.operators.spec import WINDOW, Floats, Param, full_window, operator
 
 ACCELERATION = Param("acceleration", minimum=0.001, integer=False)
 MAXIMUM = Param("maximum", minimum=0.001, integer=False)
-MULTIPLIER = Param("multiplier", minimum=0.1, integer=False)
+MULTIPLIER = Param("multiplier", minimum=0.1, maximum=50.0, integer=False)
 
 
 def _stop_state(*_: float) -> tuple[int, int]:
