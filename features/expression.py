@@ -16,6 +16,8 @@ from features.operators import CROSS_SECTIONS, OPERATORS
 
 INFIX = {"gt": (1, ">"), "ge": (1, ">="), "add": (2, "+"), "sub": (2, "-"), "mul": (3, "*"), "div": (3, "/")}
 _NEGATION, _ATOM = 4, 5
+# shorthands within shorthands multiply: this is some fifty times the longest of the catalogues
+MAX_TEXT = 100_000
 LONGEST = Timeframe(52 * 7 * 86400)
 
 
@@ -103,7 +105,13 @@ class Call(Expression):
             raise ConfigurationError(f"{self.operator} takes ({', '.join(wanted)}), not {given} arguments")
         for param, value in zip(spec.params, self.params, strict=True):
             param.check(self.operator, value)
-        object.__setattr__(self, "text", _call_text(self))
+        text = _call_text(self)
+        if len(text) > MAX_TEXT:
+            raise ConfigurationError(
+                f"{len(text)} characters when shorthands are written out: must be at most {MAX_TEXT}; "
+                "split the expression, or nest fewer shorthands"
+            )
+        object.__setattr__(self, "text", text)
 
     @cached_property
     def warmup(self) -> int:  # type: ignore[override]
