@@ -7,7 +7,7 @@ last reader has run, so the working set stays in the processor's cache.
 import ctypes
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ Integers = npt.NDArray[np.int64]
 Buffers = tuple[Floats, Floats]
 # raised when kernels change what they compute or remember, so that older checkpoints are refused
 ENGINE_VERSION = 2
+# values remembered by one program: 1 GiB, and places that fit the code
+MAX_STATE = 2**27
 ALONE = (
     "compares symbols, and here is one alone: build a universe, with "
     "`bellwether features --universe DIR --compute DIR` or features.build_universe"
@@ -100,14 +102,15 @@ class Program:
     def bind(
         self, columns: Floats, state: Floats, buffers: Buffers, out: Floats, interface: type
     ) -> Callable[[], None]:
-        """The engine's loop over these very arrays; ValueError for an array of another shape."""
+        """The engine's loop over these very arrays; ValueError for arrays that machine code would misread."""
         buf, work = buffers
         bars = columns.shape[1]
         _require(columns, (columns.shape[0], bars), self.columns.max(initial=0) < columns.shape[0])
-        _require(out, (len(self.names), bars))
-        _require(state, self.initial_state.shape)
-        _require(buf, (self.slots, buf.shape[1]), buf.shape[1] > 1)
-        _require(work, (WORK_ROWS * buf.shape[1],))
+        _require(out, (len(self.names), bars), out.flags.writeable)
+        _require(state, self.initial_state.shape, state.flags.writeable)
+        whole = buf.shape[1] > 1 and buf.flags.c_contiguous and buf.flags.writeable
+        _require(buf, (self.slots, buf.shape[1]), whole)
+        _require(work, (WORK_ROWS * buf.shape[1],), work.flags.writeable)
         context = np.zeros(layout.TICKS + self.clocks, dtype=np.int64)
         arrays: dict[int, npt.NDArray[Any]] = {
             layout.CODE_AT: self.code,
@@ -138,9 +141,11 @@ class Program:
 
 def _require(array: npt.NDArray[np.generic], shape: tuple[int, ...], holds: bool = True) -> None:
     """Machine code checks nothing: an array of another kind would be written over."""
-    aligned = array.dtype == np.float64 and (array.strides[-1] == 8 or not array.size)
-    if array.shape != shape or not aligned or not holds:
-        raise ValueError(f"array of {array.dtype} {array.shape}: expected contiguous float64 {shape}")
+    in_a_row = array.dtype == np.float64 and (array.strides[-1] == 8 or not array.size)
+    if array.shape != shape or not in_a_row or not array.flags.aligned or not holds:
+        raise ValueError(
+            f"array of {array.dtype} {array.shape}: expected writeable contiguous float64 {shape}"
+        )
 
 
 def compile_program(
@@ -174,12 +179,13 @@ def compile_program(
     }
     code = np.zeros((len(order), layout.CODE_WIDTH), dtype=np.int32)
     params = np.zeros((len(order), layout.MAX_PARAMS))
+    sizes = [_state_of(operation) for operation in order.values()]
+    _refuse_memory(zip(order, sizes, strict=True))
     state = [np.zeros(1)]  # the engine's count of bars
     waits: list[tuple[int, int]] = []
     offset = 1
     for k, (node, operation) in enumerate(order.items()):
-        spec = KERNELS[operation.kernel]
-        zeros, unknowns = spec.state(*operation.params) if spec.state else (0, 0)
+        zeros, unknowns = sizes[k]
         inputs = [slots[k][source] for source in operation.inputs]
         code[k, layout.OP], code[k, layout.OUT] = kernels.index(operation.kernel), outs[k]
         code[k, layout.ALIKE] = alike[k]
@@ -250,6 +256,22 @@ def _refuse_twins(definitions: Mapping[str, Expression]) -> None:
         if root in seen:
             raise ConfigurationError(f"features {seen[root]!r} and {name!r} are both {root.text!r}: drop one")
         seen[root] = name
+
+
+def _state_of(operation: Operation) -> tuple[int, int]:
+    """How many values an operation remembers that start at 0, and how many that start as NaN."""
+    state = KERNELS[operation.kernel].state
+    return state(*operation.params) if state else (0, 0)
+
+
+def _refuse_memory(sizes: Iterable[tuple[Node, tuple[int, int]]]) -> None:
+    values = {node: zeros + unknowns for node, (zeros, unknowns) in sizes}
+    if (total := 1 + sum(values.values())) > MAX_STATE:
+        most = max(values, key=lambda node: values[node])
+        raise ConfigurationError(
+            f"the features would remember {total} values of 8 bytes: at most {MAX_STATE}; "
+            f"shorten windows, such as that of {most.expression.text}, or leave features out"
+        )
 
 
 def _comparisons(definitions: Mapping[str, Expression], compared: set[Expression]) -> list[str]:
