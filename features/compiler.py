@@ -3,8 +3,10 @@
 `features.native` starts it when its cache lacks one.
 """
 
+import ctypes
 import dis
 import functools
+import signal
 import sys
 import types as python
 from collections.abc import Callable, Sequence
@@ -32,6 +34,7 @@ ENTRY = types.void(FLOATS, FLOATS, FLOATS, SHORTS, FLOATS, types.int64, types.in
 RUN = types.void(INTEGERS)
 _ROWS = types.Array(types.float64, 2, "C")
 _UNBOUNDED = 1 << 40
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def object_file(name: str) -> bytes:
@@ -299,6 +302,8 @@ def call(
 
 def main(place: Path, names: Sequence[str]) -> None:
     """Compile operators and put them into the cache at `place`."""
+    if sys.platform == "linux":  # whoever waits for the kernels may be killed: end with it
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     for name in names:
         keep(place, name, object_file(name))
 

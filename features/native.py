@@ -12,6 +12,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -26,6 +27,7 @@ from core.settings import child_environment, kernel_cache
 from features.operators import KERNELS
 
 _COMPILERS = 2
+_ONE_AT_A_TIME = threading.Lock()
 _IMPORT = re.compile(r"^from (features\.operators\.\w+) import", re.MULTILINE)
 # what kernels may call outside of themselves: the C library's mathematics
 _EXTERNAL = ("cos", "erf", "erfc", "exp", "expm1", "fmod", "log", "log1p", "pow", "sin", "tanh")
@@ -47,8 +49,13 @@ def addresses(names: tuple[str, ...]) -> tuple[int, ...]:
 
     Compiles what no cache has: seconds, once. A cache that cannot be written costs that at every start.
     ArtifactError when the sources are no longer those that this process runs: kernels made of them would
-    read its memory wrongly.
+    read its memory wrongly. Safe from any thread.
     """
+    with _ONE_AT_A_TIME:
+        return _addresses(names)
+
+
+def _addresses(names: tuple[str, ...]) -> tuple[int, ...]:
     if sources() != _IMPORTED:
         raise ArtifactError("the feature engine's sources changed since this process began: start it again")
     lacking = [name for name in names if not _is_loaded(name) and _cached(kernel_cache(), name) is None]
@@ -105,20 +112,31 @@ def _compile(names: Sequence[str], place: Path) -> bool:
         return False
     environment = child_environment(NUMBA_OPT="0", PYTHONPATH=str(Path(__file__).parents[1]))
     shares = [names[start::_COMPILERS] for start in range(min(_COMPILERS, len(names)))]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "features.compiler", str(place), *share],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        for share in shares
-    ]
-    for process in started:
-        _, said = process.communicate()
-        if process.returncode:
-            raise ArtifactError(f"kernels could not be compiled: {said.decode(errors='replace')[-2000:]}")
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for share in shares:
+            command = [sys.executable, "-m", "features.compiler", str(place), *share]
+            started.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            )
+        for process in started:
+            _, said = process.communicate()
+            if process.returncode:
+                raise ArtifactError(f"kernels could not be compiled: {_reason(process.returncode, said)}")
+    finally:  # an error or ctrl-C leaves no process behind
+        for process in started:
+            process.kill()
+            process.wait()
     return True
+
+
+def _reason(code: int, said: bytes) -> str:
+    if code < 0:
+        return (
+            f"the compiler was ended by signal {-code}, most likely for want of memory: "
+            "close other programs and start again"
+        )
+    return said.decode(errors="replace")[-2000:]
 
 
 @functools.cache

@@ -1,8 +1,11 @@
 """Machine code: found, compiled, damaged, out of place."""
 
+import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from core.errors import ArtifactError
@@ -20,10 +23,14 @@ print(out[0, -1], "numba" in sys.modules)
 """
 
 
-def _run(place, **more) -> str:
+def _environment(place) -> dict[str, str]:
+    return {"NUMBA_CACHE_DIR": str(place), "PATH": "/usr/bin", "PYTHONPATH": "."}
+
+
+def _run(place, code=BARS) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", BARS],
-        env={"NUMBA_CACHE_DIR": str(place), "PATH": "/usr/bin", "PYTHONPATH": ".", **more},
+        [sys.executable, "-c", code],
+        env=_environment(place),
         capture_output=True,
         text=True,
         check=True,
@@ -82,3 +89,56 @@ def test_sources_that_changed_under_the_process_are_refused(monkeypatch):
     monkeypatch.setattr(native, "_IMPORTED", b"other")
     with pytest.raises(ArtifactError, match="start it again"):
         native.addresses(("run", "add", "mean"))
+
+
+THREADS = """
+import threading
+import numpy as np
+from features.catalogue import compiled
+texts = ["mean(log(close), 5)", "mean(log(close), 7)", "mean(log(close), 5) - 1"]
+columns, results = np.cumsum(np.ones((6, 9000)), axis=1), {}
+def build(number):
+    program, out = compiled({"x": texts[number % 3]}), np.empty((1, 9000))
+    program.run(columns, program.initial_state.copy(), program.buffers(64), out)
+    results[number] = out.tobytes()
+threads = [threading.Thread(target=build, args=(number,)) for number in range(6)]
+for each in threads: each.start()
+for each in threads: each.join()
+print(len(results), len(set(results.values())), all(results[k] == results[k + 3] for k in range(3)))
+"""
+
+
+def test_threads_may_compile_load_and_build_at_once(tmp_path):
+    assert _run(tmp_path, code=THREADS) == "6 3 True\n"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_who_is_stopped_while_it_compiles_leaves_no_compiler(tmp_path, sent):
+    code = "from features import native; native.addresses(tuple(native.KERNELS))"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env=_environment(tmp_path), stderr=subprocess.DEVNULL
+    )
+    compilers: list[psutil.Process] = []
+    while len(compilers) < 2 or not any(tmp_path.glob("*.o")):
+        assert parent.poll() is None
+        compilers = psutil.Process(parent.pid).children()
+        time.sleep(0.02)
+    parent.send_signal(sent)
+    parent.wait(20)
+    assert psutil.wait_procs(compilers, timeout=5)[1] == []
+
+
+def test_a_compiler_that_is_killed_is_an_error_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(native, "_is_loaded", lambda name: False)
+    monkeypatch.setattr(native, "child_environment", lambda **more: _environment(tmp_path))
+    monkeypatch.setattr(sys, "executable", _suicidal(tmp_path))
+    with pytest.raises(ArtifactError, match=r"ended by signal 9, .* start again"):
+        native.addresses(("add", "lowest"))
+
+
+def _suicidal(folder) -> str:
+    file = folder / "python"
+    file.write_text("#!/bin/sh\nkill -9 $$\n")
+    file.chmod(0o755)
+    return str(file)
