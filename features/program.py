@@ -75,9 +75,15 @@ class Program:
 
     @functools.cached_property
     def digest(self) -> bytes:
-        """SHA-256 [32] of names, definitions and engine version: what a checkpoint belongs to."""
+        """SHA-256 [32] of names, definitions, engine version and where in the state everything stands.
+
+        What a checkpoint belongs to: places read from another layout would lead kernels out of their memory.
+        """
         lines = [f"{name}={text}\n" for name, text in self.definitions.items()]
-        return hashlib.sha256("".join([f"{ENGINE_VERSION}\n", *lines]).encode()).digest()
+        kernels = [self.operators[place] for place in self.code[:, layout.OP]]
+        text = "".join([f"{ENGINE_VERSION}\n", *lines, *(f"{kernel}\n" for kernel in kernels)])
+        places = self.code[:, layout.STATE].astype("<i4").tobytes()
+        return hashlib.sha256(text.encode() + places + self.params.astype("<f8").tobytes()).digest()
 
     @functools.cached_property
     def kernels(self) -> Integers:

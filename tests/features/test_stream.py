@@ -7,7 +7,9 @@ from hypothesis import HealthCheck, given, settings
 
 import features
 from core.errors import StreamError
+from features import program
 from features.catalogue import definitions
+from features.parser import parse
 from features.probes import bits, streamed_rows
 from features.stream import Stream
 
@@ -117,6 +119,16 @@ def test_a_checkpoint_of_other_definitions_is_refused():
         with pytest.raises(StreamError, match="other feature definitions"):
             stream.restore(Stream(other).checkpoint())
     assert stream.checkpoint() == before
+
+
+def test_a_checkpoint_of_another_order_of_operations_is_refused(monkeypatch):
+    roots = {name: parse(text) for name, text in SMALL.items()}
+    made = program.compile_program(roots)
+    assert program.compile_program(roots).digest == made.digest
+    monkeypatch.setattr(program, "_by_kernel", dict)
+    other = program.compile_program(roots)
+    assert other.initial_state.size == made.initial_state.size
+    assert other.digest != made.digest
 
 
 @given(st.data())
