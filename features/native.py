@@ -110,7 +110,10 @@ def _compile(names: Sequence[str], place: Path) -> bool:
             pass
     except OSError:
         return False
-    environment = child_environment(NUMBA_OPT="0", PYTHONPATH=str(Path(__file__).parents[1]))
+    ours = child_environment(PYTHONPATH=str(Path(__file__).parents[1]))
+    # settings of numba's that a user has for other work must not shape what the cache keeps
+    environment = {name: value for name, value in ours.items() if not name.startswith("NUMBA_")}
+    environment["NUMBA_OPT"] = "0"
     shares = [names[start::_COMPILERS] for start in range(min(_COMPILERS, len(names)))]
     started: list[subprocess.Popen[bytes]] = []
     try:

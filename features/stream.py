@@ -113,8 +113,8 @@ def unpack(checkpoint: bytes, digest: bytes, size: int) -> tuple[float, Floats]:
     state = np.frombuffer(body, dtype="<f8", offset=_HEADER.size).astype(np.float64)
     if made_by != digest or len(state) != size:
         raise StreamError(
-            f"checkpoint was made by other feature definitions or for other symbols (digest "
-            f"{made_by.hex()[:12]}, this stream has {digest.hex()[:12]}): stream history again"
+            "checkpoint was made by other feature definitions, for other symbols or by another engine "
+            f"(digest {made_by.hex()[:12]}, this stream has {digest.hex()[:12]}): stream history again"
         )
     return last, state
 
