@@ -118,6 +118,8 @@ def _explain(tools: "Tools", request: Request, *, as_json: bool) -> None:
         _line("operators" if not number else "", f"{how:<28}{meaning}")
     _line("bars", found["bars"])
     figures = {key: "none" if value is None else f"{value:.6g}" for key, value in found["statistics"].items()}
+    if found["statistics"]["rows"] <= found["warmup"]:
+        figures = {"none:": f"{name} has its first after {found['warmup']} bars, there are {figures['rows']}"}
     _line("values", ", ".join(f"{key} {value}" for key, value in figures.items()))
     _line("page", found["page"])
 
@@ -169,7 +171,7 @@ def _compute_universe(tools: "Tools", request: Request, *, as_json: bool) -> Non
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=notes, transient=True)
+    return Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal)
 
 
 def _check(tools: "Tools", request: Request, *, as_json: bool) -> None:

@@ -56,7 +56,8 @@ def infer(epoch_seconds: NDArray[Any]) -> Timeframe:
     steps: NDArray[np.int64] = times[1:] - times[:-1]
     if steps.size == 0:
         raise DataError(
-            f"{len(epoch_seconds)} bar(s): a timeframe needs two different times; set data.timeframe"
+            f"{len(epoch_seconds)} bar(s): a timeframe needs two different times; "
+            "give more bars, or set data.timeframe"
         )
     # Daily closes move by an hour with daylight saving: look at whole days first.
     days = np.round(steps / _UNITS["d"]).astype(np.int64)

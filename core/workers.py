@@ -55,9 +55,9 @@ class Workers:
 
     def __exit__(self, kind: object, *_: object) -> None:
         for connection, process in self._processes.items():
-            connection.close()  # who waits for a task takes it for the end
-            if kind is not None:
+            if kind is not None:  # first: a signal must not come upon one that is ending already
                 process.terminate()
+            connection.close()  # who waits for a task takes it for the end
         for process in self._processes.values():
             process.join(_SECONDS)
             process.kill()

@@ -125,7 +125,10 @@ class Tools:
             repair=data.repair,
         )
         enforce(report, limits.max_quarantined)
-        return Bars(report.clean, report.timeframe, f"{raw.symbol} {raw.timeframe} from {raw.description}")
+        bad = len(report.quarantine)
+        left_out = f", {bad} bad {'row' if bad == 1 else 'rows'} left out" if bad else ""
+        description = f"{raw.symbol} {raw.timeframe} from {raw.description}{left_out}"
+        return Bars(report.clean, report.timeframe, description)
 
     def stored_bars(self) -> Bars:
         """The bars of the checkout's last run, or those of the source before there was one."""
@@ -170,6 +173,7 @@ def compute(
     """
     if target.suffix != ".parquet":
         raise UsageError(f"{target} does not end in .parquet, the only format that is written")
+    require_place(target)
     definitions = tools.chosen(names)
     require_coarser(definitions, bars.timeframe)
     require_history(definitions, bars.times)
@@ -213,6 +217,7 @@ def explain(tools: Tools, name: str, bars: Bars, page: Path) -> dict[str, Any]:
     """Everything about one feature, what it was on these bars, and an offline page with its plot."""
     from pipelines.feature_page import render
 
+    require_place(page)
     known = {feature.name: feature for feature in tools.described()}
     if name not in known:
         tools.chosen([name])
@@ -235,6 +240,15 @@ def explain(tools: Tools, name: str, bars: Bars, page: Path) -> dict[str, Any]:
     }
     write_text(page, render(facts, values, bars.frame["close"]))
     return {**facts, "page": str(page)}
+
+
+def require_place(target: Path) -> None:
+    """UsageError when a file cannot be put at `target`: it is a directory, or a file stands above it."""
+    if target.is_dir():
+        raise UsageError(f"{target} is a directory: give the name of a file")
+    above = next(each for each in target.parents if each.exists())
+    if not above.is_dir():
+        raise UsageError(f"{above} is a file, and {target} would lie in it: give another path")
 
 
 def statistics(values: pd.Series, warmup: int) -> dict[str, float | int | None]:

@@ -160,3 +160,9 @@ def test_a_wrong_expression_is_a_configuration_fault() -> None:
 def test_usage_faults(arguments: list[str], rule: str, csv: str) -> None:
     with pytest.raises(UsageError, match=rule):
         said(*arguments)
+
+
+def test_one_whose_window_exceeds_the_bars_is_explained_as_without_a_value(csv: str) -> None:
+    long = "features.user.long=mean(close, 5000) / close"
+    found = said("--explain", "long", "--bars", csv, "--set", long)
+    assert "none: long has its first after 4999 bars, there are 400" in found

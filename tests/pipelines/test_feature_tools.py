@@ -11,7 +11,7 @@ import features
 from core.errors import ConfigurationError, UsageError
 from core.settings import Settings
 from core.timeframe import Timeframe
-from pipelines.feature_tools import Bars, Tools, compute, matching
+from pipelines.feature_tools import Bars, Tools, compute, matching, require_place
 from pipelines.params import check, read_tree
 from pipelines.tables import read_table
 
@@ -106,3 +106,21 @@ def test_a_search_reads_names_formulas_groups_and_sources_in_any_case(home: Sett
     assert [each.name for each in matching(known, "Volume z-score")] == ["volume_zscore_60"]
     assert [each.name for each in matching(known, "rogers-satchell")] == ["rogers_satchell_20"]
     assert matching(known, "no such thing") == []
+
+
+@pytest.mark.parametrize("place", ["here", "file/below.parquet"])
+def test_a_place_where_no_file_can_be_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"is a directory: give|would lie in it: give"):
+        require_place(tmp_path / place)
+    require_place(tmp_path / "new" / "folder" / "file.parquet")
+
+
+def test_bad_rows_that_are_left_out_are_told(home: Settings, sp500: pd.DataFrame, tmp_path: Path) -> None:
+    frame = sp500.iloc[:50].reset_index()
+    frame.loc[20, "close"] = -1.0
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    found = Tools.open(home).bars(tmp_path / "own.csv")
+    assert len(found.frame) == 49
+    assert found.description.endswith(", 1 bad row left out")
