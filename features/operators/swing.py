@@ -11,8 +11,9 @@ from typing import Any
 
 from features.operators.spec import WINDOW, Floats, Param, full_window, operator
 
-ACCELERATION = Param("acceleration", minimum=0.001, integer=False)
-MAXIMUM = Param("maximum", minimum=0.001, integer=False)
+# a stop that steps further than to the extreme would lie beyond it
+ACCELERATION = Param("acceleration", minimum=0.001, maximum=1.0, integer=False)
+MAXIMUM = Param("maximum", minimum=0.001, maximum=1.0, integer=False)
 MULTIPLIER = Param("multiplier", minimum=0.1, maximum=50.0, integer=False)
 
 

@@ -40,6 +40,7 @@ FAULTS = [
     ("close / (1 - 1) + 10 / 0", 18, "division of a number by 0"),
     ("std(close, 1)", 0, "window 1 must be >= 2"),
     ("mean(close, 1000000)", 0, "<= 100000"),
+    ("sar(high, low, 2, 2)", 0, "acceleration 2 must be <= 1"),
     ("roc(close, 5 - 9)", 0, "read the future"),
     ("add(close, open)", 0, "unknown function 'add'"),
     ("close\0", 6, "null bytes"),
