@@ -189,8 +189,17 @@ def _operators() -> Iterator[str]:
 
 
 def _operator(operator: Operator) -> tuple[str, str, str]:
-    bars = operator.warmup(*(20.0 for _ in operator.params)) if operator.state else 0
-    return f"`{signature(operator)}`", str(bars), operator.meaning
+    return f"`{signature(operator)}`", _warmup(operator), operator.meaning
+
+
+def _warmup(operator: Operator) -> str:
+    """Bars at a window of 20, unless they depend on a parameter that is no number of bars."""
+    bars = {
+        operator.warmup(*(20.0 if each.integer else real / 100**k for k, each in enumerate(operator.params)))
+        for real in (0.25, 0.5)
+        if operator.state
+    }
+    return str(max(bars, default=0)) if len(bars) < 2 else "varies"
 
 
 def _shorthands() -> Iterator[tuple[str, str]]:
