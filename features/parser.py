@@ -6,6 +6,7 @@ Faults are ConfigurationError with a caret under them.
 """
 
 import ast
+import difflib
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,9 +119,11 @@ class _Reader:
             return Column(name)
         if name in NAMES:
             return parse(NAMES[name])
-        known = ", ".join((*COLUMNS, *NAMES))
-        hint = f"; {name} is a function" if name in callables() else ""
-        raise ConfigurationError(f"unknown name {name!r}{hint}: names are {known}")
+        if name in callables():
+            raise ConfigurationError(f"{name} is a function: give it its arguments in brackets")
+        close = difflib.get_close_matches(name, (*COLUMNS, *NAMES), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"columns are {', '.join(COLUMNS)}"
+        raise ConfigurationError(f"unknown name {name!r}: {hint}; docs/features.md lists all")
 
     def _call(self, name: str, arguments: list[Expression], depth: int) -> Expression:
         if name in FUNCTIONS:

@@ -329,7 +329,7 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
             faults.append(f"--set {text}: expected block.key=value, such as labels.horizon=10")
             continue
         try:
-            parsed = yaml.safe_load(value)
+            parsed = yaml.load(value, _OneOfEach)
             overrides[name.strip()] = parsed.isoformat() if isinstance(parsed, date) else parsed
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a day that no calendar has
             faults.append(f"--set {text}: {value!r} is not a YAML value ({_first_line(error)}); quote it")

@@ -186,7 +186,7 @@ def test_a_bar_after_one_without_volume_counts_as_unchanged_volume(d, compared, 
     np.testing.assert_allclose(actual[d:][defined], expected[d:][defined], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("market", ["calm", "flat_and_silent", "ticks"])
+@pytest.mark.parametrize("market", MARKETS)
 def test_no_probe_holds_anything_against_it(market, compared):
     assert probe(compared[market], DEFINITIONS) == []
 
