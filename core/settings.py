@@ -130,10 +130,14 @@ def load_settings() -> Settings:
 
 
 def kernel_cache() -> Path:
-    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache directory."""
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(base) / "bellwether" / "kernels"
+    """Where compiled kernels are kept: NUMBA_CACHE_DIR, else the user's cache directory.
+
+    A user without a home gets a place that cannot be written, which costs compiling at every start.
+    """
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        return Path(chosen)
+    home = Path("~").expanduser() if os.path.expanduser("~") != "~" else Path(os.devnull)
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "bellwether" / "kernels"
 
 
 def child_environment(**extra: str) -> dict[str, str]:

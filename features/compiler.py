@@ -233,34 +233,20 @@ def rows(typing: Any, data: Any, width: Any) -> Any:
     return _ROWS(data, width), generate
 
 
-@intrinsic
-def floats_at(typing: Any, address: Any) -> Any:
-    """A pointer to float64 from an address."""
+def _pointer(kind: types.CPointer) -> Any:
+    """What makes a pointer of an address."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(FLOATS))
+    @intrinsic
+    def at(typing: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(kind))
 
-    return FLOATS(address), generate
+        return kind(address), generate
 
-
-@intrinsic
-def integers_at(typing: Any, address: Any) -> Any:
-    """A pointer to int64 from an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(INTEGERS))
-
-    return INTEGERS(address), generate
+    return at
 
 
-@intrinsic
-def shorts_at(typing: Any, address: Any) -> Any:
-    """A pointer to int32 from an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(SHORTS))
-
-    return SHORTS(address), generate
+floats_at, integers_at, shorts_at = _pointer(FLOATS), _pointer(INTEGERS), _pointer(SHORTS)
 
 
 @intrinsic

@@ -1,7 +1,7 @@
 """Named expressions compiled to the arrays that the engine runs.
 
-Every distinct sub-expression becomes one operation. Rows of the engine's buffer are reused as soon as their
-last reader has run, so the working set stays in the processor's cache.
+Every distinct sub-expression becomes one operation; `features.schedule` says when it runs and where the
+result stands.
 """
 
 import ctypes
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import ConfigurationError
-from core.timeframe import Timeframe
 from features import layout, native
 from features.expression import Call, Constant, Expression, subexpressions
 from features.operations import Node, Operation, leaves, operations, settled
 from features.operators import CROSS_SECTIONS, KERNELS, WORK_ROWS
+from features.schedule import alike_in, allocate, by_kernel
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -168,13 +168,13 @@ def compile_program(
     _refuse_twins(definitions)
     # a cross-section has no history of its own to wait for
     emitted = [Node(root if across else settled(root)) for root in roots]
-    order = _by_kernel(operations((node.expression for node in emitted), columns))
+    order = by_kernel(operations((node.expression for node in emitted), columns))
     compared = {node.expression for node in order if order[node].kernel in CROSS_SECTIONS}
     if compared and not across:
         raise ConfigurationError(_comparisons(definitions, compared))
     given = [node for node in leaves(order) if not isinstance(node.expression, Constant)]
-    alike = _alike(order)
-    slots, constants, outs, count = _allocate(order, given, alike)
+    alike = alike_in(order)
+    slots, constants, outs, count = allocate(order, given, alike)
     emit = {node: number for number, node in enumerate(emitted)}
     kernels = tuple(dict.fromkeys(operation.kernel for operation in order.values()))
     clocks = {None: 0} | {
@@ -221,39 +221,6 @@ def compile_program(
     )
 
 
-def _by_kernel(order: Mapping[Node, Operation]) -> dict[Node, Operation]:
-    """The same operations, still inputs before users, each kernel as often in a row as can be.
-
-    One call then runs them all, and the processor has its instructions at hand.
-    """
-    users: dict[Node, list[Node]] = {node: [] for node in order}
-    missing = {
-        node: len({each for each in operation.needs if each in order}) for node, operation in order.items()
-    }
-    for node, operation in order.items():
-        for source in dict.fromkeys(operation.needs):
-            if source in order:
-                users[source].append(node)
-    ready: dict[tuple[str, Timeframe | None], list[Node]] = {}
-
-    def offer(node: Node) -> None:
-        if missing[node] == 0:
-            ready.setdefault((order[node].kernel, order[node].timeframe), []).append(node)
-
-    for node in order:
-        offer(node)
-    arranged: dict[Node, Operation] = {}
-    while ready:
-        kind = max(ready, key=lambda each: len(ready[each]))
-        for node in ready[kind]:  # grows while it is walked
-            arranged[node] = order[node]
-            for user in users[node]:
-                missing[user] -= 1
-                offer(user)
-        del ready[kind]
-    return arranged
-
-
 def _refuse_twins(definitions: Mapping[str, Expression]) -> None:
     seen: dict[Expression, str] = {}
     for name, root in definitions.items():
@@ -286,51 +253,3 @@ def _comparisons(definitions: Mapping[str, Expression], compared: set[Expression
         for name, root in definitions.items()
         for text in sorted(node.text for node in compared.intersection(subexpressions(root)))
     ]
-
-
-def _alike(order: Mapping[Node, Operation]) -> list[int]:
-    """How many operations from each on are run by one call: the same kernel, by the same clock."""
-    counts = [1] * len(order)
-    operations = list(order.values())
-    for k in range(len(order) - 2, -1, -1):
-        one, other = operations[k], operations[k + 1]
-        same = one.kernel == other.kernel and one.timeframe == other.timeframe
-        if same and one.drives is None and other.drives is None:
-            counts[k] += counts[k + 1]
-    return counts
-
-
-def _allocate(
-    order: Mapping[Node, Operation], given: Sequence[Node], alike: Sequence[int]
-) -> tuple[list[dict[Node, int]], dict[int, float], list[int], int]:
-    """Buffer rows: `given` first, then constants; these keep theirs, results share the rest.
-
-    Returns the row of every input per operation, the constants' rows, the result rows and the row count.
-    """
-    numbers = {node: node.expression.value for node in leaves(order) if isinstance(node.expression, Constant)}
-    rows: dict[Node, int] = {node: row for row, node in enumerate((*given, *numbers))}
-    constants = {rows[node]: value for node, value in numbers.items()}
-    kept = set(rows)
-    last_use = {source: k for k, operation in enumerate(order.values()) for source in operation.inputs}
-    free: list[int] = []
-    spent: set[Node] = set()
-    count = len(rows)
-    inputs: list[dict[Node, int]] = []
-    outs: list[int] = []
-    for k, (node, operation) in enumerate(order.items()):
-        # the result's row is taken before the inputs' rows are freed: kernels may not write over an input
-        if free:
-            slot = free.pop()
-        else:
-            slot, count = count, count + 1
-        inputs.append({source: rows[source] for source in operation.inputs})
-        rows[node] = slot
-        outs.append(slot)
-        spent |= {
-            each for each in (*operation.inputs, node) if each not in kept and last_use.get(each, k) == k
-        }
-        if alike[k] == 1:  # features are copied out when all that are alike have run
-            # a set of texts has no stable order: sort, so that a program is the same in every process
-            free.extend(sorted(rows[each] for each in spent))
-            spent = set()
-    return inputs, constants, outs, count

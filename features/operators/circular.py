@@ -6,6 +6,7 @@ turns the C library answers.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from features.operators.spec import njit, operator
@@ -43,29 +44,34 @@ def _wave(x: float, ahead: float) -> float:
     return -value if quarter >= 2.0 else value
 
 
+def _circular(ahead: float, library: Callable[[float], float]) -> Callable[..., None]:
+    """A block of sines `ahead` quarter turns on; `library` answers for angles that are too large."""
+
+    @njit
+    def block(buf: Any, n: int, out: int, x: int) -> None:
+        far = 0
+        for i in range(n):
+            angle = buf[x, i]
+            buf[out, i] = _wave(angle, ahead)
+            far += math.fabs(angle) > _MOST
+        if far:
+            for i in range(n):
+                if math.fabs(buf[x, i]) > _MOST:
+                    buf[out, i] = library(buf[x, i])
+
+    return block
+
+
+_sines, _cosines = _circular(0.0, math.sin), _circular(1.0, math.cos)
+
+
 @operator(1)
 def sin(buf: Any, n: int, out: int, x: int) -> None:
     """Sine of radians."""
-    far = 0
-    for i in range(n):
-        angle = buf[x, i]
-        buf[out, i] = _wave(angle, 0.0)
-        far += math.fabs(angle) > _MOST
-    if far:
-        for i in range(n):
-            if math.fabs(buf[x, i]) > _MOST:
-                buf[out, i] = math.sin(buf[x, i])
+    _sines(buf, n, out, x)
 
 
 @operator(1)
 def cos(buf: Any, n: int, out: int, x: int) -> None:
     """Cosine of radians."""
-    far = 0
-    for i in range(n):
-        angle = buf[x, i]
-        buf[out, i] = _wave(angle, 1.0)
-        far += math.fabs(angle) > _MOST
-    if far:
-        for i in range(n):
-            if math.fabs(buf[x, i]) > _MOST:
-                buf[out, i] = math.cos(buf[x, i])
+    _cosines(buf, n, out, x)

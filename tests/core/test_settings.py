@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigurationError
-from core.settings import child_environment, disable_telemetry, load_settings
+from core.settings import child_environment, disable_telemetry, kernel_cache, load_settings
 
 
 def test_all_faults_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +21,20 @@ def test_places_follow_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     settings = load_settings()
     assert settings.tracking_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
     assert settings.prediction_log_dir == tmp_path / "var" / "predictions"
+
+
+def test_kernels_have_a_place_whoever_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert kernel_cache() == tmp_path / ".cache" / "bellwether" / "kernels"
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # a user without a home
+    with pytest.raises(OSError, match="Not a directory"):
+        kernel_cache().mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert kernel_cache() == tmp_path / "x" / "bellwether" / "kernels"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "n"))
+    assert kernel_cache() == tmp_path / "n"
 
 
 def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def test_a_checkpoint_of_another_order_of_operations_is_refused(monkeypatch):
     roots = {name: parse(text) for name, text in SMALL.items()}
     made = program.compile_program(roots)
     assert program.compile_program(roots).digest == made.digest
-    monkeypatch.setattr(program, "_by_kernel", dict)
+    monkeypatch.setattr(program, "by_kernel", dict)
     other = program.compile_program(roots)
     assert other.initial_state.size == made.initial_state.size
     assert other.digest != made.digest
