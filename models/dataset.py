@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
+from models.targets import Kind, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,8 @@ class Dataset:
     """Consecutive bars with features, labels and weights.
 
     times: bar close, UTC nanoseconds [n], strictly increasing. x: float32 [n, F]; NaN is missing,
-    infinity is refused. y: 1.0 up, 0.0 down [n]. w: weight >= 0 [n]; it counts as so many independent
-    rows, so regularisation is relative to its sum. t1: end of the label's span, UTC ns [n].
+    infinity is refused. y: number of the class in `classes` [n]. w: weight >= 0 [n]; it counts as so many
+    independent rows, so regularisation is relative to its sum. t1: end of the label's span, UTC ns [n].
     """
 
     times: Rows
@@ -37,6 +38,7 @@ class Dataset:
     w: Floats
     t1: Rows
     names: tuple[str, ...]
+    target: Target = Target()
 
     def __post_init__(self) -> None:
         n = len(self.times)
@@ -53,7 +55,10 @@ class Dataset:
         _refuse(
             np.asarray(np.isinf(self.x).any(axis=1)), "an infinite feature", "mend the feature's definition"
         )
-        _refuse(~np.isin(self.y, (0.0, 1.0)), "a label that is not 0 or 1", "drop unlabelled rows")
+        known = np.arange(len(self.classes))
+        _refuse(
+            ~np.isin(self.y, known), f"a label that is not one of {known.tolist()}", "drop unlabelled rows"
+        )
         _refuse(
             ~((self.w >= 0.0) & (self.w < np.inf)),
             "a weight that is not >= 0",
@@ -65,12 +70,29 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.times)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that `y` counts."""
+        return self.target.classes
+
+    def side(self, rows: Rows) -> Floats | None:
+        """Side of the primary signal at `rows` [k], for `Target.signal`; None when there is no primary."""
+        column = self.target.column
+        return None if column is None else self.x[rows, column].astype(np.float64)
+
     @classmethod
-    def from_frames(cls, features: pd.DataFrame, labels: pd.DataFrame, weights: Floats | None = None) -> Self:
+    def from_frames(
+        cls,
+        features: pd.DataFrame,
+        labels: pd.DataFrame,
+        weights: Floats | None = None,
+        kind: Kind = "direction",
+    ) -> Self:
         """Join features (any rows) with labels (columns label, t1) on bar time, cast to float32.
 
         The result is every feature row from the first label to the last: a gap between them would put
         rows into a window that are not neighbours, and is a DataError. `weights` [len(labels)], default 1.
+        `kind` of target: a meta target needs the feature PRIMARY_SIDE.
         """
         positions = features.index.get_indexer(labels.index)
         if len(positions) == 0 or (positions < 0).any() or (np.diff(positions) != 1).any():
@@ -85,13 +107,15 @@ class Dataset:
             w=np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64),
             t1=labels["t1"].astype("datetime64[ns, UTC]").to_numpy(dtype="datetime64[ns]").astype(np.int64),
             names=tuple(str(name) for name in features.columns),
+            target=Target.of(kind, [str(name) for name in features.columns]),
         )
 
     def save(self, directory: Path) -> None:
-        """Write one .npy per array and the names, for `open_shared`."""
+        """Write one .npy per array, the names and the kind of target, for `open_shared`."""
         for name in _ARRAYS:
             np.save(directory / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        np.save(directory / "names.npy", np.array(self.names, dtype=np.str_), allow_pickle=False)
+        words = np.array([self.target.kind, *self.names], dtype=np.str_)
+        np.save(directory / "names.npy", words, allow_pickle=False)
 
     @classmethod
     def open_shared(cls, directory: Path) -> Self:
@@ -99,8 +123,8 @@ class Dataset:
         arrays = {
             name: np.load(directory / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
         }
-        names = np.load(directory / "names.npy", allow_pickle=False)
-        return cls(**arrays, names=tuple(str(name) for name in names))
+        kind, *names = (str(word) for word in np.load(directory / "names.npy", allow_pickle=False))
+        return cls(**arrays, names=tuple(names), target=Target.of(cast("Kind", kind), names))
 
 
 def windows(x: Features, rows: Rows, length: int) -> Features:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from models.dataset import Dataset, Rows
-    from models.families.base import FamilyParams, Fitted
+    from models.families.base import FamilyParams, Fitted, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,36 @@ class Family:
     cost: float = 1.0
     """Relative time of a fit; the longest tasks are started first."""
 
-    def fit(self, data: Dataset, rows: Rows, *, seed: int, window: int, params: Mapping[str, Any]) -> Fitted:
+    def fit(
+        self,
+        data: Dataset,
+        rows: Rows,
+        *,
+        seed: int,
+        window: int,
+        params: Mapping[str, Any],
+        prepared: Any = None,
+    ) -> Fitted:
         """Fit on `rows` (ascending indices into `data`) and nothing else, on one thread.
 
         Early stopping uses a purged inner tail block of `rows`. `window` is the number of bars a
-        sequence model sees; the others ignore it. Same arguments, same fit, bit for bit.
+        sequence model sees; the others ignore it. `prepared` is what `prepare` made of the same rows: it
+        saves time and changes nothing. Same arguments, same fit, bit for bit.
         DataError: too few rows, one class only; ConfigurationError: an unknown or mistyped parameter.
         """
         module = self._load_module()
-        fitted = module.fit(data, rows, seed=seed, window=window, params=self.read_params(params))
+        extra = {} if prepared is None else {"prepared": prepared}
+        fitted = module.fit(data, rows, seed=seed, window=window, params=self.read_params(params), **extra)
         return cast("Fitted", fitted)
+
+    def prepare(self, data: Dataset, rows: Rows, params: Mapping[str, Any]) -> Any:
+        """What many fits on the same `rows` can share, such as binned features; None when nothing is."""
+        module = self._load_module()
+        return module.prepare(data, rows, self.read_params(params)) if hasattr(module, "prepare") else None
+
+    def search_space(self) -> SearchSpace:
+        """Where tuning looks for parameters; empty for a family that has nothing to tune."""
+        return cast("SearchSpace", getattr(self._load_module(), "SPACE", {}))
 
     def load(self, directory: Path) -> Fitted:
         """What `Fitted.save` wrote to `directory`; ArtifactError when it is not readable."""
@@ -60,7 +80,12 @@ FAMILIES: dict[str, Family] = {
         Family("logistic", "models.families.logistic", cost=0.1),
         Family("lightgbm", "models.families.lightgbm", cost=1.0),
         Family("catboost", "models.families.catboost", cost=2.0),
+        Family("xgboost", "models.families.xgboost", cost=1.0),
+        Family("random_forest", "models.families.random_forest", cost=2.0),
         Family("lstm", "models.families.lstm", sequence=True, cost=10.0),
+        Family("transformer", "models.families.transformer", sequence=True, cost=10.0),
+        Family("tcn", "models.families.tcn", sequence=True, cost=10.0),
+        Family("bigru", "models.families.bigru", sequence=True, cost=10.0),
     )
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar
 
@@ -13,7 +14,6 @@ from core.errors import ArtifactError, ConfigurationError, DataError
 from core.files import sha256_bytes, write_bytes, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from models.dataset import Dataset, Features, Floats, Rows
 
 CLASS_WEIGHT = (
-    "'balanced' lets both classes weigh the same while fitting and then adds the log-odds of the true "
-    "rate back, so that probabilities stay calibrated to it; 'none' leaves the weights alone"
+    "'balanced' lets the classes weigh the same while fitting and then adds the log of their true rates "
+    "back, so that probabilities stay calibrated to them; 'none' leaves the weights alone"
 )
 
 
@@ -30,10 +30,13 @@ class Fitted(Protocol):
     """A fitted model: it predicts, saves itself as native portable files, and can be exported."""
 
     def predict(self, x: Features, rows: Rows) -> Floats:
-        """P(up) float64 [k] at `rows` [k] of `x` float32 [n, F]; a missing feature is NaN."""
+        """P(class) float64 [k, K], summing to 1, at `rows` [k] of `x` float32 [n, F]; NaN is missing."""
 
     def importance(self) -> Floats | None:
         """Weight of each feature [F] in the family's own measure, all >= 0; None where there is none."""
+
+    def contributions(self, x: Features, rows: Rows) -> Floats | None:
+        """SHAP values [k, F] of the log-odds of the last class against the first; None without any."""
 
     def save(self, directory: Path) -> None:
         """Write native files into `directory`; equal fits write equal bytes, never a pickle."""
@@ -46,6 +49,25 @@ class FamilyParams(BaseModel):
 
     class_weight: Literal["none", "balanced"] = Field("none", description=CLASS_WEIGHT)
 
+
+@dataclass(frozen=True)
+class Span:
+    """Where a number is searched: `low` to `high`, both included; `log` for what varies in factors."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """Values to choose from."""
+
+    values: tuple[Any, ...]
+
+
+SearchSpace = Mapping[str, Span | Options]
+"""Parameter name -> where tuning looks; whole numbers for parameters that are whole."""
 
 _P = TypeVar("_P", bound=FamilyParams)
 
@@ -114,31 +136,39 @@ def inner_split(data: Dataset, rows: Rows, share: float) -> tuple[Rows, Rows]:
 
 
 def check_classes(data: Dataset, rows: Rows, what: str = "training") -> None:
-    """DataError unless `rows` hold both classes with a positive weight."""
-    up = float(np.sum(data.w[rows] * data.y[rows]))
-    down = float(np.sum(data.w[rows])) - up
-    if not (up > 0.0 and down > 1e-9 * up):
+    """DataError unless `rows` hold every class with a positive weight."""
+    weights = class_weights(data.y[rows], data.w[rows], len(data.classes))
+    if not (weights > 1e-9 * weights.max(initial=0.0)).all():
+        held = ", ".join(f"{name} {weight:g}" for name, weight in zip(data.classes, weights, strict=True))
+        single = "one class only" if np.count_nonzero(weights) < 2 else "too few classes"
         raise DataError(
-            f"{what} rows hold one class only ({len(rows)} rows, weight up {up:g}, down {down:g}): "
+            f"{what} rows hold {single} ({len(rows)} rows, weight {held}): "
             "lengthen the fold or change the label"
         )
 
 
-def class_balance(y: Floats, w: Floats, mode: str) -> tuple[Floats, float]:
-    """Fitting weights [n], and the log-odds to add to what was fitted with them.
+def class_weights(y: Floats, w: Floats, classes: int) -> Floats:
+    """Total weight of each class [K]."""
+    return np.bincount(y.astype(np.int64), weights=w, minlength=classes).astype(np.float64)
 
-    `balanced`: each class gets half of the total weight. That moves the fitted log-odds by minus the
-    log-odds of the weighted rate of `y`, which the second value gives back.
+
+def class_balance(y: Floats, w: Floats, mode: str, classes: int) -> tuple[Floats, Floats]:
+    """Fitting weights [n], and what to add to the log of each fitted class probability [K].
+
+    `balanced`: each class gets the same share of the total weight. That moves the fitted log-odds away from
+    the rates of `y`, which the second value gives back; the first class's is 0.
     """
     if mode == "none":
-        return w, 0.0
-    rate = float(np.sum(w * y) / np.sum(w))
-    return w * np.where(y > 0.5, 0.5 / rate, 0.5 / (1.0 - rate)), float(np.log(rate / (1.0 - rate)))
+        return w, np.zeros(classes)
+    rates = class_weights(y, w, classes) / np.sum(w)
+    shares = np.divide(1.0 / classes, rates, out=np.zeros(classes), where=rates > 0.0)
+    offsets = np.log(np.maximum(rates, 1e-300))
+    return w * shares[y.astype(np.int64)], offsets - offsets[0]
 
 
 def weighted_log_loss(y: Floats, probability: Floats, w: Floats) -> float:
-    """Mean log-loss in nats under weights `w`; probabilities strictly between 0 and 1."""
-    losses = -np.where(y > 0.5, np.log(probability), np.log1p(-probability))
+    """Mean log-loss in nats under weights `w`; probabilities [n, K] of the classes `y` counts, above 0."""
+    losses = -np.log(probability[np.arange(len(y)), y.astype(np.int64)])
     return float(np.sum(w * losses) / np.sum(w))
 
 
