@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from models.targets import Kind, Target
+from models.targets import DIRECTION, Kind, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,7 @@ class Dataset:
     w: Floats
     t1: Rows
     names: tuple[str, ...]
-    target: Target = Target()
+    target: Target = DIRECTION
 
     def __post_init__(self) -> None:
         n = len(self.times)

@@ -61,3 +61,7 @@ class Target:
             raise DataError("a meta target needs the side of the primary signal, and got none")
         sign = np.nan_to_num(np.sign(side), nan=0.0)
         return np.asarray(0.5 + sign * np.maximum(probability[:, 1] - 0.5, 0.0))
+
+
+DIRECTION = Target()
+"""Up or down over a horizon: what is predicted unless the labels say otherwise."""
