@@ -70,15 +70,17 @@ class Tools:
         `catalog` is a catalogue to look at as it comes, instead of what the file chooses, adds and leaves
         out; `overrides` hold for either. Only in a `universe` may features compare symbols.
         """
-        plain = {"features.catalog": catalog, "features.user": {}, "features.exclude": []} if catalog else {}
+        plain: dict[str, Any] = {"features.user": {}, "features.exclude": [], "labels.primary": None}
+        plain = plain | {"features.catalog": catalog} if catalog else {}
         params = check(with_overrides(read_tree(settings.home / PARAMS_FILE), {**plain, **(overrides or {})}))
         block = params.features
-        return cls(settings, params, select(block.catalog, block.user, block.exclude, universe=universe))
+        chosen = select(block.catalog, params.all_features, block.exclude, universe=universe)
+        return cls(settings, params, chosen)
 
     def described(self) -> list[Described]:
         """Catalogue and own features with all that is known of them."""
         block = self.params.features
-        return describe(block.catalog, block.user, block.exclude)
+        return describe(block.catalog, self.params.all_features, block.exclude)
 
     def chosen(self, names: Sequence[str]) -> dict[str, str]:
         """The definitions of `names`, all for none; UsageError names those that are not chosen."""

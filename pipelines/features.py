@@ -22,7 +22,7 @@ from pipelines.workspace import STORE
 
 def work(root: Path, params: Params) -> str:
     """Build every chosen feature, in batch and as a stream, which must agree bit for bit."""
-    held, own = stored.bars(root), params.features.user
+    held, own = stored.bars(root), params.all_features
     bars, chosen = held.bars, select(params.features.catalog, own, params.features.exclude)
     require_coarser(chosen, held.timeframe)
     require_history(chosen, epoch_seconds(bars.index))

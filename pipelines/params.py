@@ -21,6 +21,7 @@ from pydantic import (
 from core.errors import ConfigurationError
 from core.files import canonical_json, sha256_bytes, write_text
 from evaluation.verdict import ServeRules, TradeRules
+from models.targets import PRIMARY_SIDE
 
 PARAMS_FILE = "params.yaml"
 _MISSPELT = {"extra_forbidden", "unexpected_keyword_argument"}
@@ -84,29 +85,68 @@ class Features(Block):
 
 
 class Labels(Block):
-    """What "up" means; `horizon` is in bars, barriers in units of volatility."""
+    """What is predicted; `horizon` is in bars, barriers in units of volatility."""
 
     kind: Literal["fixed_horizon", "triple_barrier"]
+    classes: Literal[2, 3]
+    primary: str | None
     horizon: int = Field(ge=1)
     take_profit: float = Field(gt=0)
     stop_loss: float = Field(gt=0)
     volatility_span: int = Field(ge=2)
     touch: Literal["close", "range"]
 
+    @model_validator(mode="after")
+    def _three_classes(self) -> "Labels":
+        if self.classes == 3 and self.kind != "triple_barrier":
+            raise ValueError("classes 3 needs kind triple_barrier: a fixed horizon ends up or down")
+        if self.classes == 3 and self.primary is not None:
+            raise ValueError("classes 3 and primary exclude each other: a primary signal is right or wrong")
+        return self
+
+    @property
+    def target(self) -> Literal["direction", "barrier", "meta"]:
+        """The kind of target; `models.targets` says what each predicts."""
+        if self.primary is not None:
+            return "meta"
+        return "barrier" if self.classes == 3 else "direction"
+
+    @property
+    def features(self) -> dict[str, str]:
+        """The features that the labels themselves need."""
+        return {} if self.primary is None else {PRIMARY_SIDE: self.primary}
+
     def definition(self) -> dict[str, Any]:
-        """What decides a label; a fixed horizon has no barriers."""
-        shaping = {"kind", "horizon"} if self.kind == "fixed_horizon" else None
-        return self.model_dump(include=shaping)
+        """What decides a label; a fixed horizon has no barriers, and most models no primary signal."""
+        given = self.model_dump(include={"kind", "horizon"} if self.kind == "fixed_horizon" else None)
+        if self.classes == 2:
+            given.pop("classes", None)
+        if self.primary is None:
+            given.pop("primary", None)
+            return given
+        return given | {"primary": self.primary}
 
 
 class Splits(Block):
-    """Purged walk-forward, in rows."""
+    """Purged walk-forward, in rows, and the combinatorial validation that may stand beside it."""
 
     scheme: Literal["anchored", "rolling"]
     train_rows: PositiveInt
     test_rows: PositiveInt
     max_folds: int = Field(ge=3)
     embargo: int = Field(ge=0)
+    groups: int = Field(ge=0)
+    test_groups: PositiveInt
+
+    @model_validator(mode="after")
+    def _fewer_tested(self) -> "Splits":
+        if self.groups and not self.test_groups < self.groups:
+            raise ValueError(f"groups {self.groups} must be 0 or more than test_groups {self.test_groups}")
+        return self
+
+    def walk_forward(self) -> dict[str, Any]:
+        """The arguments of `evaluation.splits.walk_forward`."""
+        return self.model_dump(exclude={"groups", "test_groups"})
 
 
 class Train(Block):
@@ -121,7 +161,12 @@ class Train(Block):
     logistic: dict[str, Any]
     lightgbm: dict[str, Any]
     catboost: dict[str, Any]
+    xgboost: dict[str, Any]
+    random_forest: dict[str, Any]
     lstm: dict[str, Any]
+    transformer: dict[str, Any]
+    tcn: dict[str, Any]
+    bigru: dict[str, Any]
 
     @field_validator("families")
     @classmethod
@@ -138,8 +183,10 @@ class Train(Block):
 class Ensemble(Block):
     """How base models are combined and calibrated."""
 
+    method: Literal["stack", "blend", "vote"]
+    half_life: float = Field(gt=0)
     shrinkage: float = Field(ge=0)
-    calibration: Literal["sigmoid", "isotonic"]
+    calibration: Literal["sigmoid", "isotonic", "temperature"]
 
 
 class Backtest(Block):
@@ -158,6 +205,19 @@ class Backtest(Block):
         if not self.strong_sell < self.sell < self.buy < self.strong_buy:
             raise ValueError("must hold: strong_sell < sell < buy < strong_buy")
         return self
+
+
+class Evidence(Block):
+    """How much is drawn at random for the evidence."""
+
+    replications: int = Field(ge=100)
+    repeats: PositiveInt
+
+
+class Export(Block):
+    """What the exported graph may be beyond what was trained."""
+
+    int8: bool
 
 
 class Gate(Block):
@@ -205,17 +265,28 @@ class Params(Block):
     train: Train
     ensemble: Ensemble
     backtest: Backtest
+    evidence: Evidence
+    export: Export
     gate: Gate
     promotion: Promotion
     drift: Drift
 
+    @model_validator(mode="after")
+    def _one_primary(self) -> "Params":
+        if self.labels.features.keys() & self.features.user.keys():
+            raise ValueError(f"features.user.{PRIMARY_SIDE} is taken by labels.primary: name yours otherwise")
+        return self
+
+    @property
+    def all_features(self) -> dict[str, str]:
+        """The features that are built besides the catalogue: the user's and those the labels need."""
+        return self.features.user | self.labels.features
+
     @property
     def digest(self) -> str:
         """SHA-256 of the parameters that shape a model; which bars it saw is the data hash's business."""
-        shaping = {"features", "labels", "splits", "train", "ensemble", "backtest", "gate"}
+        shaping = {"features", "labels", "splits", "train", "ensemble", "backtest", "export", "gate"}
         tree = self.model_dump(mode="json", include=shaping, exclude={"train": {"processes"}})
-        # without additions the digest is what it was before there could be any
-        tree["features"] = {key: value for key, value in tree["features"].items() if value}
         return sha256_bytes(canonical_json(tree).encode())
 
 
@@ -287,7 +358,7 @@ def check_names(params: Params) -> None:
             except ConfigurationError as error:
                 faults += error.faults
     try:
-        select(params.features.catalog, params.features.user, params.features.exclude)
+        select(params.features.catalog, params.all_features, params.features.exclude)
     except ConfigurationError as error:
         faults += error.faults
     if faults:
