@@ -58,6 +58,13 @@ def test_all_faults_are_reported_together(tree: dict[str, Any]) -> None:
         ({"data.path": "bars.csv"}, "set data.source=csv"),
         ({"backtest.buy": 0.7}, "sell < buy < strong_buy"),
         ({"train.families": ["logistic", "lightgbm"]}, "must hold base_rate"),
+        ({"labels.classes": 3}, "needs kind triple_barrier"),
+        (
+            {"labels.kind": "triple_barrier", "labels.classes": 3, "labels.primary": "close"},
+            "exclude each other",
+        ),
+        ({"labels.primary": "close", "features.user": {"primary_side": "open"}}, "taken by labels.primary"),
+        ({"splits.groups": 2}, "more than test_groups 2"),
         ({"data.symbol": "../etc"}, "data.symbol"),
         ({"labels.horizon": 2.5}, "labels.horizon"),
         ({"labels.horizon": True}, "labels.horizon"),
@@ -125,3 +132,26 @@ def test_a_folder_in_the_files_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").mkdir()
     with pytest.raises(ConfigurationError, match=r"params\.yaml cannot be read"):
         read_tree(tmp_path / "params.yaml")
+
+
+def test_labels_name_their_target_and_what_it_needs(tree: dict[str, Any]) -> None:
+    def labels(**values: Any) -> Any:
+        return check(with_overrides(tree, {f"labels.{key}": value for key, value in values.items()})).labels
+
+    assert labels().target == "direction"
+    assert labels().definition() == {"kind": "fixed_horizon", "horizon": 5}
+    three = labels(kind="triple_barrier", classes=3)
+    assert three.target == "barrier"
+    assert three.definition()["classes"] == 3
+    meta = labels(primary="close - ema(close, 20)")
+    assert meta.target == "meta"
+    assert meta.features == {"primary_side": "close - ema(close, 20)"}
+    assert meta.definition()["primary"] == "close - ema(close, 20)"
+
+
+def test_a_primary_signal_is_a_feature_that_is_checked(tree: dict[str, Any]) -> None:
+    good = check(with_overrides(tree, {"labels.primary": "close - ema(close, 20)"}))
+    check_names(good)
+    assert good.all_features == {"primary_side": "close - ema(close, 20)"}
+    with pytest.raises(ConfigurationError, match="primary_side"):
+        check_names(check(with_overrides(tree, {"labels.primary": "emma(close)"})))
