@@ -35,11 +35,22 @@ from core.clock import Clock, SystemClock
 from core.errors import ArtifactError, RegistryError
 from core.faults import disk_remedy
 from core.files import exclusive_lock, replace_directory, sha256_file, write_bytes
-from models.champions import Entry, entry, read_trail, write_trail
+from models.champions import (
+    FOUND,
+    PROMOTED,
+    ROLLED_BACK,
+    Entry,
+    entry,
+    read_history,
+    read_trail,
+    write_history,
+)
 from models.mlmodel import write_mlmodel
 from models.run_record import RunRecord, chunks, param_items
 from models.versions import (
+    OVERRIDES,
     PREFIX,
+    Override,
     Registered,
     Version,
     check_name,
@@ -47,11 +58,14 @@ from models.versions import (
     evidence_tags,
     from_mlflow,
     local_path,
+    read_overrides,
     registration_of,
+    write_overrides,
 )
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 _HISTORY = PREFIX + "champions"
+_BY_HAND = "moved outside bellwether, or by a command that was interrupted"
 _PLACED, _REGISTERED = "placed", "registration_sha256"
 _DESCRIPTION_LENGTH = 5000
 _DAMAGED = ("malformed", "not a database")
@@ -183,13 +197,23 @@ class Registry:
         with _mapped(f"read {model}@{alias}"):
             return self._aliases(model).get(alias)
 
-    def set_alias(self, model: str, alias: str, version: str, reason: str = "") -> None:
+    def set_alias(self, model: str, alias: str, version: str, reason: str = "", by: str = "") -> None:
         """Point an alias at a version in one transaction; moves of `champion` are kept for `rollback`."""
         with _mapped(f"set {model}@{alias} to version {version}"), self._lock():
             self._client.get_model_version(model, version)
             if alias == CHAMPION:
-                self._write_trail(model, [*self._trail(model), self._entry(version, reason)])
+                self._note(model, self._entry(version, reason, by, PROMOTED))
             self._client.set_registered_model_alias(model, alias, version)
+
+    def record_override(
+        self, model: str, version: str, *, by: str, reason: str, replaced: str | None, against: Sequence[str]
+    ) -> None:
+        """Keep with a version that the gate was overruled for it: who, when, why, against which rules."""
+        with _mapped(f"record an override of version {version} of {model}"), self._lock():
+            tags = self._client.get_model_version(model, version).tags
+            made = Override(by, self._now(), reason, replaced, tuple(against))
+            text = write_overrides([*read_overrides(tags.get(PREFIX + OVERRIDES, "[]")), made])
+            self._client.set_model_version_tag(model, version, PREFIX + OVERRIDES, text)
 
     def delete_alias(self, model: str, alias: str) -> None:
         """Take an alias away; nothing happens when there is none."""
@@ -204,11 +228,11 @@ class Registry:
             return trail[-2]["version"] if len(trail) > 1 else None
 
     def champion_history(self, model: str) -> list[Entry]:
-        """Champions that led to the present one, oldest first: version, at (ISO UTC), reason."""
+        """Every move of the champion's alias, oldest first: version, at (ISO UTC), reason, by, move."""
         with _mapped(f"read the champions of {model}"):
-            return self._trail(model)
+            return self._history(model)
 
-    def rollback(self, model: str) -> str:
+    def rollback(self, model: str, reason: str = "", by: str = "") -> str:
         """Make the previous champion champion again and return it; RegistryError when there is none."""
         with _mapped(f"roll {model} back"), self._lock():
             trail = self._trail(model)
@@ -217,8 +241,8 @@ class Registry:
                     f"{model} has no previous champion: promote a version with `bellwether promote`"
                 )
             version = trail[-2]["version"]
+            self._note(model, self._entry(version, reason, by, ROLLED_BACK))
             self._client.set_registered_model_alias(model, CHAMPION, version)
-            self._write_trail(model, trail[:-1])
         return version
 
     def versions(self, model: str) -> list[Version]:
@@ -338,22 +362,28 @@ class Registry:
             return {}
         return {k: str(v) for k, v in self._client.get_registered_model(model).aliases.items()}
 
-    def _trail(self, model: str) -> list[Entry]:
+    def _history(self, model: str) -> list[Entry]:
         current = self._aliases(model).get(CHAMPION)
-        if current is None:
+        if not self._known(model):
             return []
         stored = self._client.get_registered_model(model).tags.get(_HISTORY, "[]")
-        alive = {v.version for v in self.versions(model)}
-        return read_trail(stored, self._entry(current, "moved outside bellwether"), alive)
+        return read_history(stored, None if current is None else self._entry(current, _BY_HAND, "", FOUND))
 
-    def _entry(self, version: str, reason: str) -> Entry:
-        return entry(version, self._now(), reason)
+    def _trail(self, model: str) -> list[Entry]:
+        if CHAMPION not in self._aliases(model):
+            return []
+        return read_trail(self._history(model), {v.version for v in self.versions(model)})
+
+    def _entry(self, version: str, reason: str, by: str, move: str) -> Entry:
+        return entry(version, self._now(), reason, by=by, move=move)
 
     def _now(self) -> str:
         return self._clock.now().astimezone(UTC).isoformat(timespec="seconds")
 
-    def _write_trail(self, model: str, trail: Sequence[Entry]) -> None:
-        self._client.set_registered_model_tag(model, _HISTORY, write_trail(trail))
+    def _note(self, model: str, step: Entry) -> None:
+        """Write a move down before the alias moves: a kill between the two leaves the alias as the truth."""
+        text = write_history([*self._history(model), step])
+        self._client.set_registered_model_tag(model, _HISTORY, text)
 
 
 @contextmanager

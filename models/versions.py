@@ -1,8 +1,8 @@
 """Model versions as plain data, and the rules of the store that need no MLflow."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from core.bundle import Manifest, Registration
 from core.errors import RegistryError
 
 PREFIX = "bellwether."
+OVERRIDES = "overrides"
 _SQLITE_MAGIC = b"SQLite format 3\x00"
 
 
@@ -23,6 +24,17 @@ class Registered:
     registration: Registration
     directory: Path
     existing: bool
+
+
+@dataclass(frozen=True)
+class Override:
+    """The gate was overruled: by whom, when (ISO UTC), why, what served before, and the rules in words."""
+
+    by: str
+    at: str
+    reason: str
+    replaced: str | None
+    against: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,22 @@ class Version:
     description: str
     directory: Path
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def overrides(self) -> tuple[Override, ...]:
+        """Every time the gate was overruled for this version, oldest first."""
+        return read_overrides(self.tags.get(OVERRIDES, "[]"))
+
+
+def read_overrides(stored: str) -> tuple[Override, ...]:
+    """What `write_overrides` wrote."""
+    return tuple(Override(**{**plain, "against": tuple(plain["against"])}) for plain in json.loads(stored))
+
+
+def write_overrides(overrides: Sequence[Override]) -> str:
+    """Overrides as text; the same one again, as after a kill, is kept once, with its first time."""
+    seen = {(o.by, o.reason, o.replaced, o.against): o for o in reversed(overrides)}
+    return json.dumps([asdict(o) for o in reversed(seen.values())], ensure_ascii=False)
 
 
 def check_name(model: str) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +24,7 @@ from core.files import directory_hashes, sha256_file
 from models.onnx_run import Runner
 from models.registry import CHALLENGER, CHAMPION, Registry
 from models.run_record import RunRecord
-from models.versions import Registered
+from models.versions import Override, Registered
 
 ROOT = Path(__file__).resolve().parents[2]
 Make = Callable[..., Path]
@@ -275,6 +276,55 @@ def test_champions_move_and_roll_back(
         registry.rollback(name)
     registry.set_alias(name, CHAMPION, "3")
     assert registry.previous_champion(name) == "1"
+    history = [(e["version"], e["move"]) for e in registry.champion_history(name)]
+    assert history == [
+        ("1", "promoted"), ("2", "promoted"), ("3", "promoted"),
+        ("2", "rolled back"), ("1", "rolled back"), ("3", "promoted"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("move", ["promote", "roll back"])
+def test_a_kill_between_history_and_alias_leaves_the_alias_as_the_truth(
+    publish: Callable[..., Registered],
+    registry: Registry,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    move: str,
+) -> None:
+    for version in ("1", "2", "3"):
+        publish(f"{version}{move}")
+        registry.set_alias(name, CHAMPION, version) if version != "3" else None
+    act = (
+        partial(registry.set_alias, name, CHAMPION, "3")
+        if move == "promote"
+        else partial(registry.rollback, name)
+    )
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(registry._client, "set_registered_model_alias", _killed)
+        act()
+    assert (registry.get_alias(name, CHAMPION), registry.previous_champion(name)) == ("2", "1")
+    assert registry.champion_history(name)[-1]["move"] == "found"
+    act()
+    assert registry.get_alias(name, CHAMPION) == ("3" if move == "promote" else "1")
+    assert [e["version"] for e in registry.champion_history(name)][-1] == registry.get_alias(name, CHAMPION)
+
+
+def _killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_override_stays_with_its_version(
+    publish: Callable[..., Registered], registry: Registry, name: str
+) -> None:
+    publish("1")
+    facts: dict[str, Any] = {"by": "ada", "replaced": None, "against": ["worse"]}
+    for reason in ("the market changed − truly", "the market changed − truly", "again"):
+        registry.record_override(name, "1", reason=reason, **facts)
+    (version,) = registry.versions(name)
+    at = "2019-01-02T12:00:00+00:00"
+    assert version.overrides == tuple(
+        Override("ada", at, reason, None, ("worse",)) for reason in ("the market changed − truly", "again")
+    )
 
 
 def test_an_alias_goes_away(publish: Callable[..., Registered], registry: Registry, name: str) -> None:
