@@ -1,4 +1,4 @@
-"""A small builder of ONNX graphs: names count up, so equal calls give equal bytes."""
+"""A small builder of ONNX graphs: names count up, so equal calls give equal bytes; equal nodes are one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +21,7 @@ class Graph:
     def __init__(self, name: str) -> None:
         self.name = name
         self._nodes: list[Any] = []
+        self._made: dict[bytes, str] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Any] = {}
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
@@ -43,13 +44,19 @@ class Graph:
     def node(
         self, op: str, inputs: Sequence[str], outputs: int = 1, domain: str = "", **attributes: Any
     ) -> str:
-        """Append an operator; returns its first output's name (the others end in _1, _2, …)."""
-        name = f"{op.lower()}_{len(self._nodes)}"
-        names = [name, *(f"{name}_{k}" for k in range(1, outputs))]
-        made = helper.make_node(op, list(inputs), names, name=name, domain=domain, **attributes)
+        """Append an operator; returns its first output's name (the others end in _1, _2, …).
+
+        The same operator on the same inputs with the same attributes is one node: what several models
+        compute of the same rows is computed once.
+        """
+        made = helper.make_node(op, list(inputs), [""] * outputs, domain=domain, **attributes)
         made.attribute.sort(key=lambda attribute: attribute.name)
-        self._nodes.append(made)
-        return name
+        key = made.SerializeToString(deterministic=True)
+        if key not in self._made:
+            name = self._made[key] = made.name = f"{op.lower()}_{len(self._nodes)}"
+            made.output[:] = [name, *(f"{name}_{k}" for k in range(1, outputs))]
+            self._nodes.append(made)
+        return self._made[key]
 
     def const(self, value: Any, dtype: Any = np.float64) -> str:
         """A constant; equal values share one initializer."""
@@ -69,6 +76,11 @@ class Graph:
         scaled = self.node("Div", [centred, self.const(scale)])
         missing = self.node("IsNaN", [scaled])
         return self.node("Where", [missing, self.const(0.0), scaled])
+
+    def slice(self, x: str, start: int, axis: int) -> str:
+        """`x` from `start` to its end along one axis; a negative start counts from the end."""
+        end = np.iinfo(np.int64).max
+        return self.node("Slice", [x, *(self.indices(value) for value in (start, end, axis))])
 
     @staticmethod
     def tensor(array: NDArray[Any]) -> Any:

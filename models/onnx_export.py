@@ -17,7 +17,7 @@ from models.calibration import Calibrator
 from models.ensemble import REFERENCE, Stack
 from models.graph import DOUBLE, FLOAT, Graph
 from models.logits import CLIP
-from models.lstm_graph import write_lstm
+from models.sequence_graph import write_lstm
 from models.tree_graph import from_catboost, from_lightgbm
 
 INPUT = "features"
