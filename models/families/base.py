@@ -172,6 +172,11 @@ def weighted_log_loss(y: Floats, probability: Floats, w: Floats) -> float:
     return float(np.sum(w * losses) / np.sum(w))
 
 
+def against_first(margins: Floats) -> Floats:
+    """Margins [k, K, ...] less the first class's [k, K - 1, ...]; a single one [k, 1, ...] is so already."""
+    return margins if margins.shape[1] == 1 else margins[:, 1:] - margins[:, :1]
+
+
 def write_sealed(path: Path, content: bytes) -> None:
     """Write a file and its SHA-256 beside it."""
     write_bytes(path, content)

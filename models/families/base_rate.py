@@ -1,4 +1,4 @@
-"""The reference that knows nothing: the rate of "up" among the training rows."""
+"""The reference that knows nothing: the rate of each class among the training rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from core.files import canonical_json
-from models.families.base import FamilyParams, check_classes, read_sealed, write_sealed
+from models.families.base import FamilyParams, check_classes, class_weights, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,29 +26,33 @@ class Params(FamilyParams):
 
 @dataclass(frozen=True)
 class BaseRate:
-    """P(up) is `rate`, whatever the features say."""
+    """P(class) is its rate, whatever the features say; `rates` [K]."""
 
-    rate: float
+    rates: Floats
 
     def predict(self, x: Features, rows: Rows) -> Floats:
-        """The rate, once per row [k]."""
-        return np.full(len(rows), self.rate)
+        """The rates, once per row [k, K]."""
+        return np.tile(self.rates, (len(rows), 1))
 
     def importance(self) -> None:
         """No feature is used."""
 
+    def contributions(self, x: Features, rows: Rows) -> None:
+        """No feature is used."""
+
     def save(self, directory: Path) -> None:
         """Write `model.json`."""
-        write_sealed(directory / "model.json", canonical_json({"rate": self.rate}).encode())
+        write_sealed(directory / "model.json", canonical_json({"rates": self.rates.tolist()}).encode())
 
 
 def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> BaseRate:
-    """The weighted rate of the (last `trailing_rows`) training rows."""
+    """The weighted rates of the (last `trailing_rows`) training rows."""
     rows = rows[-params.trailing_rows :] if params.trailing_rows else rows
     check_classes(data, rows)
-    return BaseRate(float(np.sum(data.w[rows] * data.y[rows]) / np.sum(data.w[rows])))
+    weights = class_weights(data.y[rows], data.w[rows], len(data.classes))
+    return BaseRate(weights / np.sum(weights))
 
 
 def load(directory: Path) -> BaseRate:
     """The inverse of `BaseRate.save`."""
-    return BaseRate(float(json.loads(read_sealed(directory / "model.json"))["rate"]))
+    return BaseRate(np.array(json.loads(read_sealed(directory / "model.json"))["rates"], dtype=np.float64))

@@ -13,7 +13,18 @@ from catboost import CatBoostClassifier, Pool
 from pydantic import Field
 
 from core.errors import DataError
-from models.families.base import FamilyParams, class_balance, inner_split, read_sealed, write_sealed
+from models.families.base import (
+    FamilyParams,
+    SearchSpace,
+    Span,
+    against_first,
+    class_balance,
+    class_weights,
+    inner_split,
+    read_sealed,
+    write_sealed,
+)
+from models.logits import softmax
 
 if TYPE_CHECKING:
     from models.dataset import Dataset, Features, Floats, Rows
@@ -33,23 +44,46 @@ class Params(FamilyParams):
     inner_share: float = Field(0.2, gt=0, lt=1, description="share of training rows in the inner tail block")
 
 
+SPACE: SearchSpace = {
+    "learning_rate": Span(0.003, 0.05, log=True),
+    "depth": Span(1, 6),
+    "l2_leaf_reg": Span(1.0, 300.0, log=True),
+    "rsm": Span(0.1, 1.0),
+    "subsample": Span(0.4, 1.0),
+}
+
+
 @dataclass(frozen=True)
 class CatBoost:
-    """P(up) of symmetric trees plus a bias; a missing value counts as smaller than any other."""
+    """P(class) of symmetric trees plus a bias; a missing value counts as smaller than any other."""
 
     model: CatBoostClassifier
 
     def predict(self, x: Features, rows: Rows) -> Floats:
-        """P(up) float64 [k]."""
-        if len(rows) == 0:
-            return np.empty(0)
-        probabilities = self.model.predict_proba(Pool(x[rows]), thread_count=1)
-        return np.asarray(probabilities[:, 1], dtype=np.float64)
+        """P(class) float64 [k, K]."""
+        margins = np.empty((0, self._margins))
+        if len(rows) > 0:  # which the library refuses
+            raw = self.model.predict(Pool(x[rows]), prediction_type="RawFormulaVal", thread_count=1)
+            margins = np.asarray(raw, dtype=np.float64).reshape(len(rows), self._margins)
+        return softmax(against_first(margins))
 
     def importance(self) -> Floats:
         """Change of the prediction per feature [F], in percent of the whole."""
         importance = self.model.get_feature_importance(type="PredictionValuesChange", thread_count=1)
         return np.asarray(importance, dtype=np.float64)
+
+    def contributions(self, x: Features, rows: Rows) -> Floats:
+        """SHAP values [k, F] of the log-odds of the last class against the first."""
+        if len(rows) == 0:
+            return np.empty(x[rows].shape)
+        found = self.model.get_feature_importance(Pool(x[rows]), type="ShapValues", thread_count=1)
+        values = np.asarray(found, dtype=np.float64).reshape(len(rows), self._margins, -1)
+        return against_first(values)[:, -1, :-1]
+
+    @property
+    def _margins(self) -> int:
+        """How many the trees add up: one for two classes, else one per class."""
+        return int(np.size(self.model.get_scale_and_bias()[1]))
 
     def save(self, directory: Path) -> None:
         """Write CatBoost's own JSON, `model.json`."""
@@ -60,16 +94,18 @@ def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) ->
     """Find the number of trees on the inner block, then grow that many on all `rows`."""
     _check_varies(data, rows)
     fitting, tail = inner_split(data, rows, params.inner_share)
-    mean_weight = float(np.mean(data.w[rows]))
-    searched = _classifier(seed, params, params.max_rounds, mean_weight)
-    inner, _ = _pool(data, tail, params)
-    train, _ = _pool(data, fitting, params)
+    classes, mean_weight = len(data.classes), float(np.mean(data.w[rows]))
+    searched = _classifier(seed, params, params.max_rounds, mean_weight, classes)
+    start = _start(data, fitting, params)
+    train, inner = _pool(data, fitting, params, start), _pool(data, tail, params, start)
     searched.fit(train, eval_set=inner, early_stopping_rounds=params.patience, verbose=False)
-    model = _classifier(seed, params, searched.get_best_iteration() + 1, mean_weight)
-    everything, offset = _pool(data, rows, params)
-    model.fit(everything, verbose=False)
-    scale, bias = model.get_scale_and_bias()
-    model.set_scale_and_bias(scale, bias + offset)
+    model = _classifier(seed, params, searched.get_best_iteration() + 1, mean_weight, classes)
+    start = _start(data, rows, params)
+    model.fit(_pool(data, rows, params, start), verbose=False)
+    _, offsets = class_balance(data.y[rows], data.w[rows], params.class_weight, classes)
+    scale, _ = model.get_scale_and_bias()
+    bias = start + offsets
+    model.set_scale_and_bias(scale, bias.tolist() if classes > 2 else float(bias[1] - bias[0]))
     return CatBoost(_from_json(_to_json(model)))
 
 
@@ -78,22 +114,37 @@ def load(directory: Path) -> CatBoost:
     return CatBoost(_from_json(read_sealed(directory / "model.json").decode()))
 
 
-def _pool(data: Dataset, rows: Rows, params: Params) -> tuple[Pool, float]:
-    w, offset = class_balance(data.y[rows], data.w[rows], params.class_weight)
-    return Pool(np.ascontiguousarray(data.x[rows]), data.y[rows].astype(np.int32), weight=w), offset
+def _start(data: Dataset, rows: Rows, params: Params) -> Floats:
+    """Margins [K] that boosting starts from: the log of the fitted rates."""
+    y, classes = data.y[rows], len(data.classes)
+    w, _ = class_balance(y, data.w[rows], params.class_weight, classes)
+    weights = class_weights(y, w, classes)
+    return np.asarray(np.log(weights / np.sum(weights)))
 
 
-def _classifier(seed: int, params: Params, rounds: int, mean_weight: float) -> CatBoostClassifier:
+def _pool(data: Dataset, rows: Rows, params: Params, start: Floats) -> Pool:
+    w, _ = class_balance(data.y[rows], data.w[rows], params.class_weight, len(start))
+    baseline = start if len(start) > 2 else start[1:] - start[:1]
+    return Pool(
+        np.ascontiguousarray(data.x[rows]),
+        data.y[rows].astype(np.int32),
+        weight=w,
+        baseline=np.tile(baseline, (len(rows), 1)),
+    )
+
+
+def _classifier(
+    seed: int, params: Params, rounds: int, mean_weight: float, classes: int
+) -> CatBoostClassifier:
     own = params.model_dump(exclude={"class_weight", "l2_leaf_reg", "max_rounds", "patience", "inner_share"})
     return CatBoostClassifier(
         **own,
         # The library multiplies by the mean weight, which would undo that weights count as rows.
         l2_leaf_reg=params.l2_leaf_reg / mean_weight,
         iterations=rounds,
-        loss_function="Logloss",
+        loss_function="Logloss" if classes == 2 else "MultiClass",
         boosting_type="Plain",
         bootstrap_type="Bernoulli",
-        boost_from_average=True,
         random_seed=seed,
         thread_count=1,
         allow_writing_files=False,
