@@ -1,14 +1,35 @@
 """Sample weights: how much of a label no other label shares."""
 
+from typing import Literal
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import DataError
 
 Times = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Mode = Literal["uniqueness", "equal"]
 
 
-def uniqueness(starts: Times, ends: Times, bars: Times) -> NDArray[np.float64]:
+def label_weights(labels: pd.DataFrame, times: pd.DatetimeIndex, mode: Mode) -> Floats:
+    """Weight of each of `labels` (of `models.labels`, on bars that close at `times`) [n].
+
+    equal: 1. uniqueness: see there. A meta-label without a side weighs 0 and shares nobody's bars: there is
+    no bet to learn from.
+    """
+    bets = labels["side"].to_numpy() != 0.0 if "side" in labels else np.ones(len(labels), dtype=bool)
+    if mode == "equal":
+        return bets.astype(np.float64)
+    weights = np.zeros(len(labels))
+    weighed = labels[bets]
+    ends = pd.DatetimeIndex(weighed["t1"])
+    weights[bets] = uniqueness(_ns(weighed.index), _ns(ends), _ns(times))
+    return weights
+
+
+def uniqueness(starts: Times, ends: Times, bars: Times) -> Floats:
     """Mean over each label's bars, first and last included, of 1 / labels alive at that bar; [n], (0, 1].
 
     starts, ends: first and last bar of each label [n], `bars`: every bar [m], increasing; one unit, such
@@ -27,6 +48,10 @@ def uniqueness(starts: Times, ends: Times, bars: Times) -> NDArray[np.float64]:
     share = np.divide(1.0, alive, out=np.zeros(len(bars)), where=alive > 0)
     total = np.concatenate([[0.0], np.cumsum(share)])
     return np.asarray((total[last + 1] - total[first]) / (last - first + 1), dtype=np.float64)
+
+
+def _ns(times: pd.DatetimeIndex) -> Times:
+    return np.asarray(times.as_unit("ns").asi8, dtype=np.int64)
 
 
 def _check(starts: Times, ends: Times, bars: Times, first: NDArray[np.intp], last: NDArray[np.intp]) -> None:
