@@ -24,6 +24,7 @@ from typing import Any
 
 from core.errors import ArtifactError, DataError
 from evaluation.overfitting import dsr, expected_max_sharpe
+from evaluation.trials import Tried
 from evaluation.verdict import Check, ServeRules, TradeRules, Verdict, verdict
 
 __all__ = ["Check", "ServeRules", "TradeRules", "Verdict", "bundle_fault", "compare", "judge", "recount"]
@@ -52,7 +53,7 @@ def judge(
             _skilled(evidence, serve),
             _credible_sharpe(evidence, trade),
             _credible_hits(evidence, trade),
-            recount(evidence, [], trade),
+            recount(evidence, Tried(), trade),
             _enough_trades(evidence, trade),
             _beats_benchmark(evidence),
             _drawdown(evidence, trade),
@@ -60,29 +61,24 @@ def judge(
     )
 
 
-def recount(evidence: Mapping[str, Any], trials: int | Sequence[float], trade: TradeRules) -> Check:
-    """The deflated-Sharpe check over more trials than the evidence itself lists.
+def recount(evidence: Mapping[str, Any], tried: Tried | int, trade: TradeRules) -> Check:
+    """The deflated-Sharpe check over everything `tried`, the evidence's own trials included.
 
-    trials: per-period Sharpes of the OTHER trials, those of earlier versions and abandoned runs, or only
-    the TOTAL number of trials, the evidence's own included (a smaller number counts as the evidence's).
-
-    The variance is that of all Sharpes known, and at least 1/(n − 1): that of Sharpes estimated from n
-    returns without any skill. A few trials that lie close by chance would otherwise leave nothing to deflate.
+    A smaller number counts as the evidence's own; `Tried()` is the evidence alone, a number alone says
+    nothing of the others' Sharpes. The variance is that of
+    all Sharpes known, and at least 1/(n − 1): that of Sharpes estimated from n returns without any skill.
+    A few trials that lie close by chance would otherwise leave nothing to deflate.
     """
+    tried = Tried(tried) if isinstance(tried, int) else tried
     record = _get(evidence, "backtest")
     sharpe, n = record.get("sharpe_per_period"), int(_get(evidence, "backtest", "n"))
     known = [float(trial["sharpe"]) for trial in _get(evidence, "trials")]
-    counted = len(known)
-    if isinstance(trials, int):
-        counted = max(counted, trials)
-    else:
-        known += [float(value) for value in trials]
-        counted = len(known)
-    counted = max(counted, 1)
+    counted = max(len(known), tried.count, 1)
     if sharpe is None or n < 2:
         reason = "Deflated Sharpe undefined: the strategy's account never moved"
         return Check("deflated_sharpe", "trade", False, None, trade.min_dsr, reason)
-    spread = max(variance(known) if len(known) > 1 else 0.0, 1 / (n - 1))
+    own = variance(known) if len(known) > 1 else 0.0
+    spread = max(tried.variance or own, 1 / (n - 1))
     value = dsr(sharpe, n, record["skew"], record["kurtosis"], trials=counted, variance=spread)
     passed, luck = value >= trade.min_dsr, expected_max_sharpe(spread, counted)
     return Check(

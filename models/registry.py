@@ -35,6 +35,7 @@ from core.clock import Clock, SystemClock
 from core.errors import ArtifactError, RegistryError
 from core.faults import disk_remedy
 from core.files import exclusive_lock, replace_directory, sha256_file, write_bytes
+from evaluation.trials import TrialSet, gather
 from models.champions import (
     FOUND,
     PROMOTED,
@@ -46,7 +47,16 @@ from models.champions import (
     write_history,
 )
 from models.mlmodel import write_mlmodel
-from models.run_record import RunRecord, chunks, param_items
+from models.run_record import (
+    CANDIDATES,
+    RECORDS,
+    SEARCH,
+    RunRecord,
+    TrialRecord,
+    chunks,
+    param_items,
+    trial_set_of,
+)
 from models.versions import (
     OVERRIDES,
     PREFIX,
@@ -66,6 +76,7 @@ from models.versions import (
 CHAMPION, CHALLENGER = "champion", "challenger"
 _HISTORY = PREFIX + "champions"
 _BY_HAND = "moved outside bellwether, or by a command that was interrupted"
+_PARENT = "mlflow.parentRunId"
 _PLACED, _REGISTERED = "placed", "registration_sha256"
 _DESCRIPTION_LENGTH = 5000
 _DAMAGED = ("malformed", "not a database")
@@ -105,7 +116,8 @@ class Registry:
         `run_id` continues a run of `start_run`. A fault while writing ends the run as FAILED.
         """
         # the identity goes in first: a run that is killed while logged and then repeated counts once
-        identity = {"manifest_sha256": record.manifest_sha256} if record.manifest_sha256 else {}
+        kept = ("manifest_sha256", CANDIDATES, RECORDS)
+        identity = {key: value for key, value in record.tag_items().items() if key in kept}
         run = run_id or self.start_run(record.model, trials=record.trials, tags=identity)
         with _mapped(f"log a run of {record.model}"):
             try:
@@ -124,15 +136,54 @@ class Registry:
     def trials(self, model: str) -> int:
         """Candidate trials over all runs of `model`, failed, deleted and unfinished ones included.
 
-        Runs that ended in the same bundle tried the same candidates and count once.
+        Runs that tried the same candidates, or ended in the same bundle, count once.
         """
+        return gather(self.trial_sets(model), 0).count
+
+    def trial_sets(self, model: str) -> list[TrialSet]:
+        """What every run of `model` tried, failed, deleted and unfinished ones included."""
         with _mapped(f"count the trials of {model}"):
-            counted: dict[str, int] = {}
-            for run in self._runs(model):
-                tags = run.data.tags
-                key = tags.get(PREFIX + "manifest_sha256", run.info.run_id)
-                counted[key] = max(counted.get(key, 0), int(tags.get(PREFIX + "trials", "0")))
-        return sum(counted.values())
+            tags = [(run.info.run_id, _own_tags(run)) for run in self._runs(model)]
+        return [trial_set_of(run, held) for run, held in tags]
+
+    def open_search(self, model: str, key: str, name: str, tags: Mapping[str, str]) -> str:
+        """The run under which the trials of the search `key` are logged; a new one when there is none."""
+        with _mapped(f"find the search {key} of {model}"):
+            found = list(self._runs(model, f"tags.`{PREFIX}{SEARCH}` = '{key}'"))
+        if found:
+            return str(found[0].info.run_id)
+        run = self.start_run(model, tags={SEARCH: key, **tags})
+        with _mapped(f"name run {run}"):
+            self._client.update_run(run, name=name)
+        return run
+
+    def logged_trials(self, model: str, search_run: str) -> dict[str, str | None]:
+        """Key of each trial logged under a search → None, or the id of a run that a kill left unfinished."""
+        with _mapped(f"list the trials of run {search_run}"):
+            runs = list(self._runs(model, f"tags.`{_PARENT}` = '{search_run}'"))
+        ended = {"FINISHED", "FAILED", "KILLED"}
+        return {
+            _own_tags(run).get(CANDIDATES, ""): None if run.info.status in ended else str(run.info.run_id)
+            for run in runs
+        }
+
+    def log_trial(self, model: str, search_run: str, record: TrialRecord, run_id: str | None = None) -> str:
+        """Write one trial as a run nested in its search's; `run_id` continues an unfinished one.
+
+        It counts from the first of its three transactions on, and again only under another key.
+        """
+        with _mapped(f"log {record.name} of {model}"):
+            now = int(self._clock.now().timestamp() * 1000)
+            if run_id is None:
+                tags = {**_prefixed(record.tag_items()), _PARENT: search_run}
+                begun = now - int(1000 * record.seconds)
+                made = self._client.create_run(self._experiment(model), begun, tags, record.name)
+                run_id = str(made.info.run_id)
+            metrics = [Metric(name, value, now, step) for name, step, value in record.metric_items()]
+            params = [Param(name, value) for name, value in param_items(record.params)]
+            self._client.log_batch(run_id, metrics=metrics, params=params)
+            self._client.set_terminated(run_id, record.status)
+        return run_id
 
     def find(self, bundle_dir: Path) -> Version | None:
         """The version whose manifest is the same, byte for byte, or None."""
@@ -276,14 +327,15 @@ class Registry:
         location = (self._artifacts / model).as_uri()
         return str(self._client.create_experiment(model, artifact_location=location))
 
-    def _runs(self, model: str) -> Iterator[Any]:
+    def _runs(self, model: str, matching: str = "") -> Iterator[Any]:
         experiment = self._client.get_experiment_by_name(model)
         if experiment is None:
             return iter(())
         return _pages(
             self._client.search_runs,
             experiment_ids=[experiment.experiment_id],
-            run_view_type=ViewType.ALL,
+            filter_string=matching,
+            run_view_type=ViewType.ACTIVE_ONLY if matching else ViewType.ALL,
         )
 
     def _write_record(self, run: str, record: RunRecord) -> None:
@@ -422,6 +474,10 @@ def _pages(search: Any, **query: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def _own_tags(run: Any) -> dict[str, str]:
+    return {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
 
 
 def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:

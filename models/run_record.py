@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.files import sha256_bytes
+from evaluation.trials import TrialSet
+
+SEARCH, CANDIDATES, RECORDS = "search", "candidates", "records"
+"""Tags: key of the search a run opens, key of the candidates it tried, and their Sharpes with lengths."""
 
 _KEY_LENGTH, _VALUE_LENGTH = 250, 6000
+_TAG_LENGTH = 8000
 _REFUSED = re.compile(r"[^\w.\-: ]")
 T = TypeVar("T")
 
@@ -20,7 +25,8 @@ class RunRecord:
 
     `params` may be nested; `metrics` are numbers of the whole run, `fold_metrics` one number per fold in
     order; `artifacts` are pairs (folder in the run, file or directory). `manifest_sha256` is the identity of
-    the bundle it built, empty for a run that built none. `status` is FINISHED, FAILED or KILLED.
+    the bundle it built, empty for a run that built none. `candidates` are the trials it spent, with their
+    records. `status` is FINISHED, FAILED or KILLED.
     """
 
     model: str
@@ -33,6 +39,7 @@ class RunRecord:
     dirty: bool
     dvc_lock_sha256: str
     trials: int
+    candidates: TrialSet | None = None
     manifest_sha256: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -55,7 +62,53 @@ class RunRecord:
             "trials": str(self.trials),
             "manifest_sha256": self.manifest_sha256,
         }
-        return {key: value for key, value in {**own, **self.tags}.items() if value}
+        tried = {} if self.candidates is None else trial_tags(self.candidates)
+        return {key: value for key, value in {**own, **tried, **self.tags}.items() if value}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of a search, logged as a run of its own nested in the search's.
+
+    `candidate` holds the one trial; `series` one number per fold in order; `metrics` numbers of the whole
+    trial; `status` is FINISHED, KILLED (given up early) or FAILED.
+    """
+
+    name: str
+    candidate: TrialSet
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    series: Mapping[str, Sequence[float]]
+    tags: Mapping[str, str]
+    seconds: float
+    status: str
+
+    def tag_items(self) -> dict[str, str]:
+        """The tags that count it, and its own."""
+        return {**trial_tags(self.candidate), **self.tags}
+
+    def metric_items(self) -> Iterator[tuple[str, int, float]]:
+        """(name, step, value) of every metric."""
+        yield from ((name, 0, float(value)) for name, value in self.metrics.items())
+        for name, values in self.series.items():
+            yield from ((name, step, float(value)) for step, value in enumerate(values))
+
+
+def trial_tags(tried: TrialSet) -> dict[str, str]:
+    """The tags from which `trial_set_of` reads a run's trials; records that would not fit are left out."""
+    records = json.dumps([list(record) for record in tried.records])
+    return {
+        "trials": str(tried.count),
+        CANDIDATES: tried.key,
+        RECORDS: records if len(records) <= _TAG_LENGTH else "[]",
+    }
+
+
+def trial_set_of(run_id: str, tags: Mapping[str, str]) -> TrialSet:
+    """The trials of a run from its tags (without our prefix), those of runs before there were keys too."""
+    key = tags.get(CANDIDATES) or tags.get("manifest_sha256") or run_id
+    records = tuple((float(sharpe), int(n)) for sharpe, n in json.loads(tags.get(RECORDS, "[]")))
+    return TrialSet(key, int(tags.get("trials", "0")), records)
 
 
 def param_items(params: Mapping[str, Any]) -> list[tuple[str, str]]:

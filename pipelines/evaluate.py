@@ -11,6 +11,7 @@ from core.calendar import get_calendar
 from core.files import replace_directory, write_json, write_text
 from evaluation import evidence, gates
 from evaluation.classification import reliability
+from evaluation.trials import Tried
 from models.ensemble import RECALIBRATED, Ensemble
 from pipelines import stage, stored
 from pipelines.params import Backtest, Params
@@ -47,7 +48,7 @@ def work(root: Path, params: Params) -> str:
         baseline=RECALIBRATED,
     )
     found["deflated_sharpe"] = {
-        name: gates.recount({**found, "backtest": figures}, [], params.gate.trade).value
+        name: gates.recount({**found, "backtest": figures}, Tried(), params.gate.trade).value
         for name, figures in found["backtests"].items()
     }
     importance = _importance(Ensemble.load(root / STORE / "train" / "ensemble"))

@@ -14,6 +14,7 @@ from evaluation import gates, performance
 from evaluation.evidence import assemble
 from evaluation.gates import ServeRules, TradeRules, Verdict, compare, judge, recount
 from evaluation.overfitting import dsr
+from evaluation.trials import TrialSet, Tried, gather
 
 SERVE, TRADE = ServeRules(), TradeRules()
 
@@ -120,6 +121,11 @@ def test_recount_uses_number_and_variance_of_all_trials(record):
     sharpes = [trial["sharpe"] for trial in record["trials"]]
     others = [0.09, -0.05, 0.02, 0.07]
     figures = record["backtest"]
+    sets = [
+        TrialSet("own", len(sharpes), tuple((sharpe, figures["n"]) for sharpe in sharpes)),
+        TrialSet("tuning", 4, tuple((sharpe, figures["n"]) for sharpe in others)),
+    ]
+    tried = gather(sets, figures["n"])
     expected = dsr(
         figures["sharpe_per_period"],
         figures["n"],
@@ -128,15 +134,15 @@ def test_recount_uses_number_and_variance_of_all_trials(record):
         trials=8,
         variance=float(np.var([*sharpes, *others], ddof=1)),
     )
-    assert recount(record, others, TRADE).value == pytest.approx(expected)
-    assert "over 8 trials" in recount(record, others, TRADE).reason
+    assert recount(record, tried, TRADE).value == pytest.approx(expected)
+    assert "over 8 trials" in recount(record, tried, TRADE).reason
 
 
 def test_more_trials_never_help(record):
-    values = [recount(record, count, TRADE).value for count in (1, 4, 5, 50, 5000)]
+    values = [recount(record, Tried(count), TRADE).value for count in (1, 4, 5, 50, 5000)]
     assert values == sorted(values, reverse=True)
-    assert values[0] == values[1] == recount(record, [], TRADE).value
-    assert not recount(record, 5000, TRADE).passed
+    assert values[0] == values[1] == recount(record, Tried(), TRADE).value
+    assert not recount(record, Tried(5000), TRADE).passed
 
 
 def test_a_few_trials_that_lie_close_by_chance_still_deflate(record):
@@ -152,7 +158,7 @@ def test_a_few_trials_that_lie_close_by_chance_still_deflate(record):
         trials=4,
         variance=1 / (figures["n"] - 1),
     )
-    assert recount(record, [], TRADE).value == pytest.approx(expected)
+    assert recount(record, Tried(), TRADE).value == pytest.approx(expected)
 
 
 def test_a_single_trial_is_the_probabilistic_sharpe(record):
@@ -161,8 +167,8 @@ def test_a_single_trial_is_the_probabilistic_sharpe(record):
     expected = dsr(
         figures["sharpe_per_period"], figures["n"], figures["skew"], figures["kurtosis"], trials=1, variance=0
     )
-    assert recount(record, [], TRADE).value == expected
-    assert "over 1 trial:" in recount(record, [], TRADE).reason
+    assert recount(record, Tried(), TRADE).value == expected
+    assert "over 1 trial:" in recount(record, Tried(), TRADE).reason
 
 
 def test_noise_is_not_tradable(inputs, parity):
