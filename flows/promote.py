@@ -13,15 +13,18 @@ from pipelines import promotion
 
 
 @flow(name="promote")
-def promote(model: str | None = None, version: str | None = None, force: bool = False) -> dict[str, Any]:
+def promote(
+    model: str | None = None, version: str | None = None, force: bool = False, reason: str = ""
+) -> dict[str, Any]:
     """Make `version` (default: the challenger) of `model` (default: the only one) the champion.
 
-    `force` overrules the gate and is recorded. A refusal is shown as an artifact and fails the run.
+    `force` overrules the gate, needs a `reason`, and is recorded with it. A refusal is shown as an artifact
+    and fails the run.
     """
     settings = load_settings()
     by = f"Prefect run {flow_run.name}"
     try:
-        done = promotion.promote(settings, model, version, force=force, by=by)
+        done = promotion.promote(settings, model, version, force=force, reason=reason, by=by)
     except GateRefused as refusal:
         name = model or "model"
         publish(f"promote-{name}", f"{name}: promotion refused", {"reasons": str(refusal).split("; ")})

@@ -14,8 +14,10 @@ from pipelines.workspace import REPORTS, STORE
 _FEATURES_SHOWN = 20
 
 
-def write_page(root: Path, params: Params, verdict: Verdict, evidence: dict[str, Any]) -> None:
-    """Render the page of the ensemble's out-of-sample record."""
+def write_page(
+    root: Path, params: Params, verdict: Verdict, evidence: dict[str, Any], reports: Path | None = None
+) -> None:
+    """Render the page of the ensemble's out-of-sample record into `reports`, the workspace's by default."""
     returns = read_table(root / STORE / "evaluate" / "returns.parquet")
     nested = read_table(root / STORE / "train" / "nested.parquet")
     importance = read_table(root / STORE / "evaluate" / "importance.parquet")["importance"]
@@ -35,7 +37,7 @@ def write_page(root: Path, params: Params, verdict: Verdict, evidence: dict[str,
             thresholds=(params.backtest.sell, params.backtest.buy),
         )
     )
-    write_text(root / REPORTS / "evaluation.html", page)
+    write_text((reports or root / REPORTS) / "evaluation.html", page)
 
 
 def _pedigree(root: Path, facts: dict[str, Any], params: Params) -> dict[str, object]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from core.bundle import MODEL, REFERENCE, Manifest, load_manifest, verify
+from core.bundle import MANIFEST, MODEL, REFERENCE, REGISTRATION, Manifest, load_manifest, verify
 from core.errors import ArtifactError, GateRefused, RegistryError, UsageError
-from core.files import read_json
+from core.files import read_json, sha256_file
 from core.settings import Settings
 from evaluation.gates import compare
 from evaluation.verdict import Check, Verdict
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from models.versions import Version
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+_BY = "registration"
+_MEND = (
+    "version (see `bellwether models`), or run the data, parameters and code of this one again: that brings "
+    "its files back"
+)
 
 
 @dataclass(frozen=True)
@@ -79,18 +84,18 @@ def _place_new(
     if broken:
         return Placement(model, version, None, f"fails integrity, so it cannot serve: {'; '.join(broken)}")
     if held[CHAMPION] is None:
-        registry.set_alias(model, CHAMPION, version, "first version")
+        registry.set_alias(model, CHAMPION, version, "first version", _BY)
         return Placement(
             model, version, CHAMPION, "the first version that passes the integrity checks serves"
         )
     champion = find(registry, model, str(held[CHAMPION]))
-    if lost := _lost(champion):
-        registry.set_alias(model, CHAMPION, version, lost)
+    if lost := damage(champion):
+        registry.set_alias(model, CHAMPION, version, lost, _BY)
         registry.delete_alias(model, CHALLENGER)
         return Placement(model, version, CHAMPION, f"replaces version {champion.version}, of which {lost}")
     check = against_champion(champion, candidate, rules)
     if check.passed:
-        registry.set_alias(model, CHAMPION, version, check.reason)
+        registry.set_alias(model, CHAMPION, version, check.reason, _BY)
         registry.delete_alias(model, CHALLENGER)
         return Placement(model, version, CHAMPION, f"replaces version {held[CHAMPION]}: {check.reason}")
     registry.set_alias(model, CHALLENGER, version, check.reason)
@@ -103,9 +108,16 @@ def promote(
     version: str | None = None,
     *,
     force: bool = False,
+    reason: str = "",
     by: str = "",
 ) -> Placement:
-    """Make a version the champion; GateRefused with every reason unless `force`, which is recorded."""
+    """Make a version the champion; GateRefused with every rule against it unless `force`.
+
+    Force needs a `reason`, and stays with the version: who, when, why, and the rules that were overruled.
+    It does not reach files that are damaged, which the service would refuse.
+    """
+    if force and not reason.strip():
+        raise UsageError('--force overrules the gate and is recorded: say why with --reason "..."')
     registry = open_registry(settings)
     model = resolve_model(registry, model)
     version = version or registry.get_alias(model, CHALLENGER)
@@ -115,23 +127,35 @@ def promote(
     if current == version:
         _retire_challenger(registry, model, version)
         return Placement(model, version, CHAMPION, f"version {version} is the champion already")
-    candidate = find(registry, model, version)
-    verify(candidate.directory)
-    checks = integrity(candidate)
-    if current is not None:
-        rules = load(settings.home / PARAMS_FILE).promotion
-        champion = find(registry, model, current)
-        if not _lost(champion):
-            checks.append(against_champion(champion, candidate, rules))
-    refused = tuple(check.reason for check in checks if not check.passed)
+    refused = _against(registry, model, version, current, load(settings.home / PARAMS_FILE).promotion)
     if refused and not force:
         raise GateRefused(
-            f"version {version} of {model} is not promoted: {'; '.join(refused)}; --force overrules"
+            f"version {version} of {model} is not promoted: {'; '.join(refused)}; "
+            '--force --reason "..." overrules'
         )
-    reason = f"forced by {by or 'unknown'} against: {'; '.join(refused)}" if refused else "the gate agreed"
-    registry.set_alias(model, CHAMPION, version, reason)
+    why = reason.strip() or "the gate agreed"
+    if refused:
+        # before the alias moves, so that no champion is without it
+        registry.record_override(model, version, by=by, reason=why, replaced=current, against=refused)
+        why = f"forced: {why}; against: {'; '.join(refused)}"
+    registry.set_alias(model, CHAMPION, version, why, by)
     _retire_challenger(registry, model, version)
-    return Placement(model, version, CHAMPION, reason, refused)
+    return Placement(model, version, CHAMPION, f"{why} (by {by or 'unknown'})" if refused else why, refused)
+
+
+def _against(
+    registry: "Registry", model: str, version: str, current: str | None, rules: Promotion
+) -> tuple[str, ...]:
+    """What the gate has against a version in the place of the champion `current`, in words."""
+    candidate = find(registry, model, version)
+    if fault := damage(candidate):
+        raise GateRefused(
+            f"version {version} of {model} is not promoted, it cannot serve: {fault}; promote another {_MEND}"
+        )
+    checks = integrity(candidate)
+    if current is not None and not damage(champion := find(registry, model, current)):
+        checks.append(against_champion(champion, candidate, rules))
+    return tuple(check.reason for check in checks if not check.passed)
 
 
 def _retire_challenger(registry: "Registry", model: str, version: str) -> None:
@@ -140,15 +164,31 @@ def _retire_challenger(registry: "Registry", model: str, version: str) -> None:
         registry.delete_alias(model, CHALLENGER)
 
 
-def rollback(settings: Settings, model: str | None = None) -> Placement:
-    """Give the champion's alias back to the version that held it before."""
+def rollback(settings: Settings, model: str | None = None, *, reason: str = "", by: str = "") -> Placement:
+    """Give the champion's alias back to the version that held it before.
+
+    GateRefused when its files are damaged or it fails integrity.
+    """
     registry = open_registry(settings)
     model = resolve_model(registry, model)
     left, before = registry.get_alias(model, CHAMPION), registry.previous_champion(model)
     if before is not None:
-        verify(find(registry, model, before).directory)
-    version = registry.rollback(model)
-    return Placement(model, version, CHAMPION, f"back from version {left}")
+        _check_return(registry, model, before)
+    version = registry.rollback(model, reason, by)
+    _retire_challenger(registry, model, version)
+    return Placement(model, version, CHAMPION, f"back from version {left}{reason and f': {reason}'}")
+
+
+def _check_return(registry: "Registry", model: str, version: str) -> None:
+    returned = find(registry, model, version)
+    fault, remedy = damage(returned), _MEND
+    if not fault:
+        fault = "; ".join(check.reason for check in integrity(returned) if not check.passed)
+        remedy = f'version, or overrule: `bellwether promote {version} --force --reason "..."`'
+    if fault:
+        raise GateRefused(
+            f"{model} is not rolled back, version {version} cannot serve: {fault}; promote another {remedy}"
+        )
 
 
 def find(registry: "Registry", model: str, version: str) -> "Version":
@@ -163,9 +203,26 @@ def find(registry: "Registry", model: str, version: str) -> "Version":
 
 
 def integrity(version: "Version") -> list[Check]:
-    """The integrity checks that the gate recorded for a version."""
-    verdict = Verdict.from_dict(read_json(_evidence(version) / "verdict.json"))
+    """The integrity checks that the gate recorded for a version; a failed one when the record is gone."""
+    try:
+        verdict = Verdict.from_dict(read_json(_evidence(version) / "verdict.json"))
+    except ArtifactError as error:
+        reason = f"the gate's verdict on version {version.version} is gone: {error}"
+        return [Check("verdict_recorded", "integrity", False, None, None, reason)]
     return [check for check in verdict.checks if check.kind == "integrity"]
+
+
+def damage(version: "Version") -> str:
+    """Why a version's files cannot be served; empty when they are what was registered."""
+    try:
+        verify(version.directory)
+        for name, tag in ((MANIFEST, "manifest_sha256"), (REGISTRATION, "registration_sha256")):
+            expected = version.tags.get(tag)
+            if expected is not None and sha256_file(version.directory / name) != expected:
+                return f"{version.directory / name} is not the file that was registered"
+    except ArtifactError as error:
+        return str(error)
+    return ""
 
 
 def against_champion(champion: "Version", challenger: "Version", rules: Promotion) -> Check:
@@ -199,15 +256,6 @@ def against_champion(champion: "Version", challenger: "Version", rules: Promotio
 
 def _spelt(label: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(label.items()))
-
-
-def _lost(version: "Version") -> str:
-    """Why a version can no longer be served; empty when its files are whole."""
-    try:
-        verify(version.directory)
-    except ArtifactError as error:
-        return str(error)
-    return ""
 
 
 def _refused(reason: str) -> Check:

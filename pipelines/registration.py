@@ -1,14 +1,17 @@
 """Registration: the side effect after the gate. One MLflow run, one version, one alias."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from core.bundle import MANIFEST, Manifest, Registration, verify
-from core.files import read_json, sha256_file
+from core.files import read_json, sha256_file, write_json
 from evaluation.gates import recount
-from evaluation.verdict import Check
+from evaluation.verdict import TradeRules, Verdict, verdict
 from pipelines import promotion, stored
+from pipelines.evaluation_page import write_page
 from pipelines.params import PARAMS_FILE, Params, load, read_tree
 from pipelines.recall import SOURCE_TAG
 from pipelines.workspace import Workspace
@@ -45,9 +48,9 @@ def register(workspace: Workspace, *, reason: str) -> Registered:
     }
     known = registry.find(bundle)
     if known is None:
-        run_id, verdict = _log(registry, workspace, manifest, params, pedigree, reason)
+        run_id, judged = _log(registry, workspace, manifest, params, pedigree, reason)
         tags = {SOURCE_TAG: str(workspace.source)} if workspace.source else {}
-        done = registry.register(bundle, run_id, **pedigree, **verdict, tags=tags)
+        done = registry.register(bundle, run_id, **pedigree, **judged, tags=tags)
     else:
         # finishes what a kill after the version was made left undone, and brings back files that are gone
         done = registry.register(bundle, known.run_id, **pedigree)
@@ -67,34 +70,57 @@ def _log(
     """Log the run; its id, and the verdict after recounting the trials of all runs."""
     evidence = read_json(workspace.store / "evaluate" / "evidence.json")
     trials = registry.trials(manifest.model) + len(evidence["trials"])
-    check = recount(evidence, trials, params.gate.trade)
-    recounted = {} if check.value is None else {"ensemble.deflated_sharpe": check.value}
-    run_id = registry.log_run(_record(workspace, manifest, evidence, pedigree, reason, recounted))
-    reasons = _reasons(manifest.reasons, check)
+    judged = recounted(
+        read_json(workspace.store / "gate" / "verdict.json"), evidence, trials, params.gate.trade
+    )
+    evidence["deflated_sharpe"] = deflated(evidence, trials, params.gate.trade)
+    with TemporaryDirectory() as folder:
+        pages = _judged_pages(workspace, Path(folder), params, judged, evidence)
+        run_id = registry.log_run(_record(workspace, manifest, evidence, pages, pedigree, reason))
     return run_id, {
         "trials": trials,
-        "tradable": manifest.tradable and check.passed,
-        "reasons": reasons,
-        "verdict": "\n".join(reasons) or "every rule passes",
+        "tradable": judged.tradable,
+        "reasons": judged.reasons,
+        "verdict": "\n".join(judged.reasons) or "every rule passes",
     }
 
 
-def _reasons(reasons: list[str], check: Check) -> list[str]:
-    others = [reason for reason in reasons if not reason.startswith("Deflated Sharpe")]
-    return others if check.passed else [*others, check.reason]
+def recounted(plain: dict[str, Any], evidence: dict[str, Any], trials: int, rules: TradeRules) -> Verdict:
+    """The gate's verdict with luck judged over `trials`, those of every run of the model."""
+    check = recount(evidence, trials, rules)
+    checks = Verdict.from_dict(plain).checks
+    return verdict(check if known.rule == check.rule else known for known in checks)
+
+
+def deflated(evidence: dict[str, Any], trials: int, rules: TradeRules) -> dict[str, float | None]:
+    """Deflated Sharpe of every candidate over `trials`."""
+    tested = evidence["backtests"].items()
+    return {name: recount({**evidence, "backtest": money}, trials, rules).value for name, money in tested}
+
+
+def _judged_pages(
+    workspace: Workspace, folder: Path, params: Params, judged: Verdict, evidence: dict[str, Any]
+) -> list[tuple[str, Path]]:
+    """Reports and verdict as the registry has it: what the stages wrote counts the trials of one run."""
+    reports = folder / "reports"
+    shutil.copytree(workspace.reports, reports)
+    write_page(workspace.root, params, judged, evidence, reports)
+    write_json(folder / "verdict.json", judged.to_dict())
+    return [("reports", reports), ("evidence", folder / "verdict.json")]
 
 
 def _record(
     workspace: Workspace,
     manifest: Manifest,
     evidence: dict[str, Any],
+    pages: list[tuple[str, Path]],
     pedigree: dict[str, Any],
     reason: str,
-    recounted: dict[str, float],
 ) -> "RunRecord":
     from models.run_record import RunRecord
 
     store, models = workspace.store, evidence["models"]
+    counted = {f"{name}.deflated_sharpe": value for name, value in evidence["deflated_sharpe"].items()}
     return RunRecord(
         model=manifest.model,
         symbol=manifest.symbol,
@@ -105,12 +131,11 @@ def _record(
         trials=len(evidence["trials"]),
         manifest_sha256=sha256_file(store / "bundle" / MANIFEST),
         params=read_tree(workspace.root / PARAMS_FILE),
-        metrics=_metrics(workspace) | recounted,
+        metrics=_metrics(workspace) | {name: value for name, value in counted.items() if value is not None},
         fold_metrics={f"fold.{name}.log_loss": m["log_loss_by_fold"] for name, m in models.items()},
         artifacts=[
-            ("reports", workspace.reports),
+            *pages,
             ("evidence", store / "evaluate" / "evidence.json"),
-            ("evidence", store / "gate" / "verdict.json"),
             ("evidence", store / "train" / "nested.parquet"),
             ("evidence", store / "validate" / "expectations.json"),
             ("pipeline", workspace.root / "dvc.lock"),

@@ -1,12 +1,15 @@
-"""Aliases after a kill, and when files are gone."""
+"""Who serves: placement, promotion by gate or force, and the way back, also after kills and lost files."""
 
+import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.bundle import HASHED, MANIFEST, MODEL, Manifest, write_struct
-from core.errors import ArtifactError
+from core.errors import ArtifactError, GateRefused, UsageError
 from core.files import sha256_file, write_json
 from core.settings import Settings
 from core.signal import Thresholds
@@ -27,6 +30,8 @@ class FakeRegistry:
         self.held: dict[str, str] = {}
         self.done: set[str] = set()
         self.dies_at: str | None = None
+        self.moves: list[tuple[str, str, str, str]] = []
+        self.overrides: list[tuple[str, dict[str, Any]]] = []
         self._versions = versions
 
     def versions(self, _model: str) -> list[Version]:
@@ -35,10 +40,14 @@ class FakeRegistry:
     def get_alias(self, _model: str, alias: str) -> str | None:
         return self.held.get(alias)
 
-    def set_alias(self, _model: str, alias: str, version: str, _reason: str = "") -> None:
+    def set_alias(self, _model: str, alias: str, version: str, reason: str = "", by: str = "") -> None:
         if alias == self.dies_at:
             raise KeyboardInterrupt
         self.held[alias] = version
+        self.moves.append((alias, version, reason, by))
+
+    def record_override(self, _model: str, version: str, **facts: Any) -> None:
+        self.overrides.append((version, facts))
 
     def delete_alias(self, _model: str, alias: str) -> None:
         self.held.pop(alias, None)
@@ -55,8 +64,8 @@ class FakeRegistry:
     def previous_champion(self, _model: str) -> str | None:
         return "1"
 
-    def rollback(self, _model: str) -> str:
-        self.held[CHAMPION] = "1"
+    def rollback(self, _model: str, reason: str, by: str) -> str:
+        self.set_alias(_model, CHAMPION, "1", reason, by)
         return "1"
 
 
@@ -148,14 +157,143 @@ def _gone(*_: object) -> None:
     raise ArtifactError("nested.parquet is gone")
 
 
-def test_nothing_is_promoted_or_rolled_back_to_files_that_are_gone(
-    registry: FakeRegistry, tmp_path: Path
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A checkout with the parameters of this one."""
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def serving_second(registry: FakeRegistry) -> FakeRegistry:
+    """Version 2 is champion, and 1 was before it."""
+    registry.held[CHAMPION] = "2"
+    return registry
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    worse = Check("challenger_not_worse", "quality", False, 0.1, 0.0, "it is worse")
+    monkeypatch.setattr(promotion, "against_champion", lambda *_: worse)
+
+
+def fail_integrity(registry: FakeRegistry, version: str) -> None:
+    failed = asdict(Check("parity_final", "integrity", False, 1.0, 0.0, "ONNX differs by 1"))
+    held = next(v for v in registry.versions("own-1d") if v.version == version)
+    path = held.directory.parent / "evidence" / "verdict.json"
+    write_json(path, {"servable": False, "tradable": False, "checks": [failed], "reasons": []})
+
+
+def test_what_the_gate_agrees_to_is_promoted(registry: FakeRegistry, settings: Settings) -> None:
+    done = promotion.promote(settings, "own-1d", "2", by="ada")
+    assert (done.alias, done.explanation, done.reasons) == (CHAMPION, "the gate agreed", ())
+    assert registry.moves == [(CHAMPION, "2", "the gate agreed", "ada")]
+    assert registry.overrides == []
+
+
+def test_a_worse_challenger_is_refused_with_the_way_to_overrule(
+    registry: FakeRegistry, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(home=tmp_path)
-    for version in registry.versions("own-1d"):
-        (version.directory / MODEL).write_text("changed")
-    with pytest.raises(ArtifactError, match=r"model\.onnx has SHA-256"):
-        promotion.promote(settings, "own-1d", "2", force=True)
-    with pytest.raises(ArtifactError, match=r"model\.onnx has SHA-256"):
-        promotion.rollback(settings, "own-1d")
+    refuse(monkeypatch)
+    with pytest.raises(GateRefused, match=r'it is worse; --force --reason "\.\.\." overrules'):
+        promotion.promote(settings, "own-1d", "2")
     assert registry.held == {CHAMPION: "1"}
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_force_without_a_reason_is_refused(registry: FakeRegistry, settings: Settings, reason: str) -> None:
+    with pytest.raises(UsageError, match="say why with --reason"):
+        promotion.promote(settings, "own-1d", "2", force=True, reason=reason)
+
+
+def test_force_is_recorded_with_every_rule_it_overruled(
+    registry: FakeRegistry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch)
+    fail_integrity(registry, "2")
+    done = promotion.promote(settings, "own-1d", "2", force=True, reason="the market changed", by="ada")
+    rules = ("ONNX differs by 1", "it is worse")
+    assert registry.overrides == [
+        ("2", {"by": "ada", "reason": "the market changed", "replaced": "1", "against": rules})
+    ]
+    why = "forced: the market changed; against: ONNX differs by 1; it is worse"
+    assert registry.moves == [(CHAMPION, "2", why, "ada")]
+    assert (done.reasons, done.explanation) == (rules, f"{why} (by ada)")
+
+
+def test_force_that_overrules_nothing_is_no_override(registry: FakeRegistry, settings: Settings) -> None:
+    promotion.promote(settings, "own-1d", "2", force=True, reason="to be sure")
+    assert registry.overrides == []
+    assert registry.moves == [(CHAMPION, "2", "to be sure", "")]
+
+
+def test_a_forced_champion_that_a_kill_prevented_is_recorded_and_the_old_one_stays(
+    registry: FakeRegistry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch)
+    registry.dies_at = CHAMPION
+    with pytest.raises(KeyboardInterrupt):
+        promotion.promote(settings, "own-1d", "2", force=True, reason="now")
+    assert registry.held == {CHAMPION: "1"}
+    assert [version for version, _ in registry.overrides] == ["2"]
+
+
+def test_rolling_back_says_who_and_why(serving_second: FakeRegistry, settings: Settings) -> None:
+    done = promotion.rollback(settings, "own-1d", reason="losses", by="ada")
+    assert (done.version, done.explanation) == ("1", "back from version 2: losses")
+    assert serving_second.moves == [(CHAMPION, "1", "losses", "ada")]
+
+
+def test_a_rollback_to_the_challenger_leaves_no_challenger(
+    serving_second: FakeRegistry, settings: Settings
+) -> None:
+    serving_second.held[CHALLENGER] = "1"
+    promotion.rollback(settings, "own-1d")
+    assert serving_second.held == {CHAMPION: "1"}
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "another manifest", "another registration"])
+def test_nothing_is_promoted_or_rolled_back_to_files_that_are_damaged(
+    serving_second: FakeRegistry, settings: Settings, damage: str
+) -> None:
+    for version in serving_second.versions("own-1d"):
+        hurt(version, damage)
+    with pytest.raises(GateRefused, match=r"run the data, parameters and code of this one again"):
+        promotion.rollback(settings, "own-1d")
+    serving_second.held[CHAMPION] = "1"
+    with pytest.raises(GateRefused, match=r"version 2 of own-1d is not promoted, it cannot serve"):
+        promotion.promote(settings, "own-1d", "2", force=True, reason="now")
+    assert (serving_second.held, serving_second.moves) == ({CHAMPION: "1"}, [])
+
+
+def hurt(version: Version, damage: str) -> None:
+    if damage == "changed":
+        (version.directory / MODEL).write_text("changed")
+    elif damage == "gone":
+        (version.directory / MODEL).unlink()
+    elif damage == "another manifest":
+        version.tags["manifest_sha256"] = "0" * 64
+    else:
+        version.tags["registration_sha256"] = "0" * 64
+
+
+def test_a_rollback_to_a_version_that_fails_integrity_is_refused(
+    serving_second: FakeRegistry, settings: Settings
+) -> None:
+    fail_integrity(serving_second, "1")
+    with pytest.raises(GateRefused, match=r"ONNX differs by 1.*promote 1 --force --reason"):
+        promotion.rollback(settings, "own-1d")
+    assert serving_second.held == {CHAMPION: "2"}
+
+
+def test_a_version_without_its_verdict_is_not_promoted(registry: FakeRegistry, settings: Settings) -> None:
+    (registry.versions("own-1d")[1].directory.parent / "evidence" / "verdict.json").unlink()
+    with pytest.raises(GateRefused, match="the gate's verdict on version 2 is gone"):
+        promotion.promote(settings, "own-1d", "2")
+
+
+def test_a_damaged_champion_is_replaced_without_a_comparison(
+    registry: FakeRegistry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse(monkeypatch)
+    hurt(registry.versions("own-1d")[0], "gone")
+    assert promotion.promote(settings, "own-1d", "2").alias == CHAMPION
