@@ -8,10 +8,11 @@ sum the leaves in float32 (1e-5 on the margin of 500 trees, where double is exac
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,18 +22,24 @@ from models.graph import Graph
 _BRANCH_LEQ, _SUM, _NO_TRANSFORM = 0, 1, 0
 _LIGHTGBM_ZERO = float(np.float32(1e-35))
 
+Split = tuple[int, float, bool]
+"""Feature, threshold, and whether a missing value counts as <= threshold."""
+
 
 @dataclass
 class Forest:
     """Binary trees over float64 features, flattened; a row goes to `true` when feature <= threshold.
 
-    `true` and `false` index a leaf where `true_is_leaf`/`false_is_leaf` is 1, else a node;
-    `missing_true` says where NaN goes. The margin is scale * (sum of leaves) + bias; p(up) = sigmoid(margin).
+    `true` and `false` index a leaf where `true_is_leaf`/`false_is_leaf` is 1, else a node; `missing_true`
+    says where NaN goes. Every leaf counts for one of the targets, total = scale * (sum of its leaves) + bias:
+    `log_odds` has one target, the margin of the second class of two; `margins` one per class;
+    `probabilities` one per class after the first.
     """
 
-    features: int
+    link: Literal["log_odds", "margins", "probabilities"]
+    targets: int
     scale: float = 1.0
-    bias: float = 0.0
+    bias: list[float] = field(default_factory=list)
     roots: list[int] = field(default_factory=list)
     feature: list[int] = field(default_factory=list)
     threshold: list[float] = field(default_factory=list)
@@ -42,36 +49,55 @@ class Forest:
     true_is_leaf: list[int] = field(default_factory=list)
     false_is_leaf: list[int] = field(default_factory=list)
     leaves: list[float] = field(default_factory=list)
+    leaf_targets: list[int] = field(default_factory=list)
 
-    def add_node(self, feature: int, threshold: float, missing_true: bool) -> int:
-        """Append a split whose children are linked later; returns its index."""
+    def __post_init__(self) -> None:
+        self.bias = self.bias or [0.0] * self.targets
+
+    def add_tree(
+        self, target: int, top: Any, read: Callable[[Any], "float | tuple[Split, Any, Any]"]
+    ) -> None:
+        """Append a tree that counts for `target`.
+
+        `read` gives the value of a leaf, or the split of a node with what is below it where the split holds
+        and where it does not; `top` is where it begins.
+        """
+        reference, is_leaf = self._add(target, top, read)
+        if is_leaf:
+            self.bias[target] += self.scale * self.leaves.pop()
+            self.leaf_targets.pop()
+        else:
+            self.roots.append(reference)
+
+    def _add(self, target: int, at: Any, read: Callable[[Any], Any]) -> tuple[int, int]:
+        """Append a sub-tree, depth first; returns (index, is a leaf), the reference its parent keeps."""
+        found = read(at)
+        if not isinstance(found, tuple):
+            self.leaves.append(float(found))
+            self.leaf_targets.append(target)
+            return len(self.leaves) - 1, 1
+        (feature, threshold, missing_true), below, above = found
         self.feature.append(feature)
         self.threshold.append(threshold)
         self.missing_true.append(int(missing_true))
         for column in (self.true, self.false, self.true_is_leaf, self.false_is_leaf):
             column.append(0)
-        return len(self.feature) - 1
-
-    def add_leaf(self, value: float) -> tuple[int, int]:
-        """Append a leaf; returns (index, 1), the reference a parent keeps."""
-        self.leaves.append(value)
-        return len(self.leaves) - 1, 1
-
-    def link(self, node: int, true: tuple[int, int], false: tuple[int, int]) -> None:
-        """Give `node` its two children, each (index, is a leaf)."""
-        self.true[node], self.true_is_leaf[node] = true
-        self.false[node], self.false_is_leaf[node] = false
+        index = len(self.feature) - 1
+        self.true[index], self.true_is_leaf[index] = self._add(target, below, read)
+        self.false[index], self.false_is_leaf[index] = self._add(target, above, read)
+        return index, 0
 
     def write(self, graph: Graph, rows: str) -> str:
-        """Append nodes that turn `rows`, double [N, F], into p(up), double [N, 1]; returns its name."""
+        """Append nodes that turn `rows`, double [N, F], into the probabilities of the classes after the
+        first, double [N, K - 1]; returns their name.
+        """
         if not self.roots:
-            self.roots.append(self.add_node(0, 0.0, False))
-            self.link(self.roots[0], self.add_leaf(0.0), self.add_leaf(0.0))
+            self.add_tree(0, 0, lambda at: ((0, 0.0, False), 1, 2) if at == 0 else 0.0)
         total = graph.node(
             "TreeEnsemble",
             [rows],
             domain="ai.onnx.ml",
-            n_targets=1,
+            n_targets=self.targets,
             aggregate_function=_SUM,
             post_transform=_NO_TRANSFORM,
             tree_roots=self.roots,
@@ -84,39 +110,39 @@ class Forest:
             nodes_falseleafs=self.false_is_leaf,
             nodes_missing_value_tracks_true=self.missing_true,
             leaf_weights=graph.tensor(np.array(self.leaves, np.float64)),
-            leaf_targetids=[0] * len(self.leaves),
+            leaf_targetids=self.leaf_targets,
         )
         if self.scale != 1.0:
             total = graph.node("Mul", [total, graph.const(self.scale)])
-        if self.bias != 0.0:
+        if any(self.bias):
             total = graph.node("Add", [total, graph.const(self.bias)])
-        return graph.node("Sigmoid", [total])
+        if self.link == "log_odds":
+            return graph.node("Sigmoid", [total])
+        if self.link == "margins":
+            return graph.slice(graph.node("Softmax", [total], axis=1), 1, axis=1)
+        return total
 
 
 def from_lightgbm(booster: Any) -> Forest:
-    """A binary LightGBM booster at its best iteration; ArtifactError for what the node cannot hold."""
+    """A LightGBM classifier at its best iteration; ArtifactError for what the node cannot hold."""
     best = booster.best_iteration
     dump = booster.dump_model(num_iteration=best if best > 0 else None)
-    objective = re.fullmatch(r"binary sigmoid:([0-9.e+-]+)", dump["objective"])
+    objective = re.fullmatch(r"binary sigmoid:([0-9.e+-]+)|multiclass num_class:[0-9]+", dump["objective"])
     if objective is None or dump["average_output"]:
         raise ArtifactError(
-            f"LightGBM objective {dump['objective']!r} cannot be exported: only 'binary' boosting is, "
-            "train with objective=binary"
+            f"LightGBM objective {dump['objective']!r} cannot be exported: only boosting of classes is, "
+            "train with objective=binary or multiclass"
         )
-    forest = Forest(features=dump["max_feature_idx"] + 1, scale=float(objective[1]))
-    for tree in dump["tree_info"]:
-        root = tree["tree_structure"]
-        if "leaf_value" in root:
-            forest.bias += forest.scale * root["leaf_value"]
-        else:
-            forest.roots.append(_lightgbm_node(forest, root)[0])
+    targets = dump["num_tree_per_iteration"]
+    forest = Forest("margins" if targets > 1 else "log_odds", targets, float(objective[1] or 1.0))
+    for number, tree in enumerate(dump["tree_info"]):
+        forest.add_tree(number % targets, tree["tree_structure"], _read_lightgbm)
     return forest
 
 
-def _lightgbm_node(forest: Forest, node: Mapping[str, Any]) -> tuple[int, int]:
-    """Append a sub-tree, depth first; returns the reference of its top."""
+def _read_lightgbm(node: Mapping[str, Any]) -> float | tuple[Split, Any, Any]:
     if "leaf_value" in node:
-        return forest.add_leaf(node["leaf_value"])
+        return float(node["leaf_value"])
     if node["decision_type"] != "<=":
         raise ArtifactError(
             f"LightGBM split {node['decision_type']!r} on feature {node['split_feature']} cannot be "
@@ -126,11 +152,8 @@ def _lightgbm_node(forest: Forest, node: Mapping[str, Any]) -> tuple[int, int]:
     if threshold == -_LIGHTGBM_ZERO:
         # LightGBM reads values within this bound as 0, the bound included: it is not <= the threshold.
         threshold = float(np.nextafter(threshold, -1.0))
-    index = forest.add_node(node["split_feature"], threshold, _lightgbm_missing_left(node))
-    forest.link(
-        index, _lightgbm_node(forest, node["left_child"]), _lightgbm_node(forest, node["right_child"])
-    )
-    return index, 0
+    split = (node["split_feature"], threshold, _lightgbm_missing_left(node))
+    return split, node["left_child"], node["right_child"]
 
 
 def _lightgbm_missing_left(node: Mapping[str, Any]) -> bool:
@@ -145,32 +168,28 @@ def _lightgbm_missing_left(node: Mapping[str, Any]) -> bool:
 def from_catboost(model: Any) -> Forest:
     """A CatBoost classifier of oblivious trees; ArtifactError for categorical or text features."""
     saved = _catboost_json(model)
-    floats = saved["features_info"]["float_features"]
-    scale, (bias,) = saved["scale_and_bias"]
+    scale, bias = saved["scale_and_bias"]
     if "oblivious_trees" not in saved:
         raise ArtifactError(
             "CatBoost trees that are not oblivious cannot be exported: use grow_policy=SymmetricTree"
         )
-    forest = Forest(features=len(floats), scale=float(scale), bias=float(bias))
-    nan_above = [f["nan_value_treatment"] == "AsTrue" for f in floats]
-    flat = [f["flat_feature_index"] for f in floats]
+    forest = Forest(
+        "margins" if len(bias) > 1 else "log_odds", len(bias), float(scale), list(map(float, bias))
+    )
+    floats = saved["features_info"]["float_features"]
     for tree in saved["oblivious_trees"]:
         splits = tree["splits"] or []
         if any(split["split_type"] != "FloatFeature" for split in splits):
             raise ArtifactError("CatBoost categorical splits cannot be exported: pass numeric features only")
-        if not splits:
-            forest.bias += forest.scale * tree["leaf_values"][0]
-            continue
-        rules = [
-            (
-                flat[s["float_feature_index"]],
-                float(np.float32(s["border"])),
-                not nan_above[s["float_feature_index"]],
-            )
-            for s in splits
-        ]
-        forest.roots.append(_oblivious(forest, rules, tree["leaf_values"], 0)[0])
+        rules = [_read_catboost(floats[split["float_feature_index"]], split["border"]) for split in splits]
+        for target in range(forest.targets):
+            _add_oblivious(forest, target, rules, tree["leaf_values"][target :: forest.targets])
     return forest
+
+
+def _read_catboost(feature: Mapping[str, Any], border: float) -> Split:
+    missing_below = feature["nan_value_treatment"] != "AsTrue"
+    return feature["flat_feature_index"], float(np.float32(border)), missing_below
 
 
 def _catboost_json(model: Any) -> dict[str, Any]:
@@ -181,15 +200,64 @@ def _catboost_json(model: Any) -> dict[str, Any]:
     return saved
 
 
-def _oblivious(
-    forest: Forest, rules: Sequence[tuple[int, float, bool]], leaves: Sequence[float], leaf: int
-) -> tuple[int, int]:
+def _add_oblivious(forest: Forest, target: int, rules: Sequence[Split], leaves: Sequence[float]) -> None:
     """Unfold an oblivious tree from its last split: bit k of the leaf is set when split k is exceeded."""
-    if not rules:
-        return forest.add_leaf(leaves[leaf])
-    *rest, (feature, border, missing_true) = rules
-    index = forest.add_node(feature, border, missing_true)
-    below = _oblivious(forest, rest, leaves, leaf)
-    above = _oblivious(forest, rest, leaves, leaf | (1 << len(rest)))
-    forest.link(index, below, above)
-    return index, 0
+
+    def read(at: tuple[int, int]) -> float | tuple[Split, Any, Any]:
+        left, leaf = at
+        if left == 0:
+            return leaves[leaf]
+        return rules[left - 1], (left - 1, leaf), (left - 1, leaf | (1 << (left - 1)))
+
+    forest.add_tree(target, (len(rules), 0), read)
+
+
+def from_xgboost(booster: Any) -> Forest:
+    """An XGBoost classifier of numeric features; ArtifactError for what the node cannot hold."""
+    learner = json.loads(booster.save_raw("json"))["learner"]
+    kind, objective = learner["gradient_booster"]["name"], learner["objective"]["name"]
+    if kind != "gbtree" or objective not in ("binary:logistic", "multi:softprob"):
+        raise ArtifactError(
+            f"XGBoost {kind!r} of {objective!r} cannot be exported: only 'gbtree' of binary:logistic or "
+            "multi:softprob is"
+        )
+    base = np.array(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float64)
+    # The base score is a probability when there are two classes, else a margin for each.
+    bias = np.log(base / (1.0 - base)) if len(base) == 1 else base
+    forest = Forest("margins" if len(base) > 1 else "log_odds", len(base), 1.0, bias.tolist())
+    model = learner["gradient_booster"]["model"]
+    for target, tree in zip(model["tree_info"], model["trees"], strict=True):
+        if any(tree["split_type"]):
+            raise ArtifactError("XGBoost categorical splits cannot be exported: pass numeric features only")
+        forest.add_tree(target, 0, partial(_read_xgboost, tree))
+    return forest
+
+
+def _read_xgboost(tree: Mapping[str, Any], at: int) -> float | tuple[Split, Any, Any]:
+    below, value = tree["left_children"][at], float(np.float32(tree["split_conditions"][at]))
+    if below < 0:
+        return value
+    # XGBoost goes left below the threshold, the node up to it and including it.
+    just_below = float(np.nextafter(value, -np.inf))
+    return (
+        (tree["split_indices"][at], just_below, bool(tree["default_left"][at])),
+        below,
+        tree["right_children"][at],
+    )
+
+
+def from_forest(model: Any) -> Forest:
+    """A `random_forest`: the mean over trees of the rates in their leaves."""
+    classes = model.rates.shape[1]
+    forest = Forest("probabilities", classes - 1, 1.0 / len(model.roots))
+    for root in model.roots.tolist():
+        for target in range(classes - 1):
+            forest.add_tree(target, root, partial(_read_forest, model, target + 1))
+    return forest
+
+
+def _read_forest(model: Any, klass: int, at: int) -> float | tuple[Split, Any, Any]:
+    if model.left[at] == at:
+        return float(model.rates[at, klass])
+    split = (int(model.feature[at]), float(model.threshold[at]), bool(model.missing_left[at]))
+    return split, int(model.left[at]), int(model.right[at])

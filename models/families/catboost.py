@@ -159,12 +159,12 @@ def _check_varies(data: Dataset, rows: Rows) -> None:
 
 
 def _to_json(model: CatBoostClassifier) -> str:
-    """The model alone: the library also stores a time stamp and a random identifier."""
+    """The model and its parameters: the library also stores a time stamp and a random identifier."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.json"
         model.save_model(str(path), format="json")
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    stored.pop("model_info", None)
+    stored["model_info"] = {"params": stored["model_info"]["params"]}
     return json.dumps(stored, sort_keys=True) + "\n"
 
 
