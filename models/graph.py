@@ -70,12 +70,12 @@ class Graph:
         """A constant int64 vector: axes, shapes, positions."""
         return self.const(values, np.int64)
 
-    def scale(self, x: str, mean: Any, scale: Any) -> str:
-        """(x - mean) / scale over the last axis, then missing -> 0; double."""
-        centred = self.node("Sub", [x, self.const(mean)])
-        scaled = self.node("Div", [centred, self.const(scale)])
+    def scale(self, x: str, mean: Any, scale: Any, dtype: Any = np.float64) -> str:
+        """(x - mean) / scale over the last axis, then missing -> 0; of one `dtype` throughout."""
+        centred = self.node("Sub", [x, self.const(mean, dtype)])
+        scaled = self.node("Div", [centred, self.const(scale, dtype)])
         missing = self.node("IsNaN", [scaled])
-        return self.node("Where", [missing, self.const(0.0), scaled])
+        return self.node("Where", [missing, self.const(0.0, dtype), scaled])
 
     def slice(self, x: str, start: int, axis: int) -> str:
         """`x` from `start` to its end along one axis; a negative start counts from the end."""

@@ -72,10 +72,10 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class SequenceModel:
-    """softmax([0, network(windows)]); rows scaled in float64, missing -> 0, the network in float32."""
+    """softmax([0, network(windows)]); (x - mean) / scale, missing -> 0, and the network in float32."""
 
-    mean: Floats
-    scale: Floats
+    mean: Features
+    scale: Features
     sizes: Sizes
     network: Network
 
@@ -88,7 +88,7 @@ class SequenceModel:
         """P(class) float64 [k, K]; rows before 0 are missing."""
         if len(rows) == 0:
             return np.empty((0, self.sizes["outputs"] + 1))
-        block = Block.of(x, rows, Scaler(self.mean, self.scale), self.window)
+        block = Block.of(x, rows, self.mean, self.scale, self.window)
         with _reproducible(0):
             return softmax(_logits(self.network, block, rows))
 
@@ -130,7 +130,7 @@ def fit_sequence(
             run.epoch(network, optimiser)
     with torch.no_grad():
         network.head.bias.add_(torch.from_numpy(run.offsets[1:]))
-    return SequenceModel(run.scaler.mean, run.scaler.scale, sizes, network.eval())
+    return SequenceModel(run.mean, run.scale, sizes, network.eval())
 
 
 def load_sequence(directory: Path, kind: type[Network]) -> SequenceModel:
@@ -155,7 +155,7 @@ def count_epochs(
     """Epochs on `fitting` with the best log-loss on `tail`, given up after `patience` worse ones."""
     run = _Run.start(data, fitting, sizes, seed, params)
     tail_w, _ = class_balance(data.y[tail], data.w[tail], params.class_weight, len(data.classes))
-    block = Block.of(data.x, tail, run.scaler, sizes["window"])
+    block = Block.of(data.x, tail, run.mean, run.scale, sizes["window"])
     losses: list[float] = []
     with _reproducible(seed):
         network = run.fresh_network(kind)
@@ -179,13 +179,12 @@ class Block:
     window: int
 
     @classmethod
-    def of(cls, x: Features, rows: Rows, scaler: Scaler, window: int) -> Self:
+    def of(cls, x: Features, rows: Rows, mean: Features, scale: Features, window: int) -> Self:
         """The rows that the windows of `rows` touch, NaN as 0, under zeros where they reach before row 0."""
         first = int(rows.min())
         touched = x[max(0, first - window + 1) : int(rows.max()) + 1]
-        scaled = padded(scaler.transform(touched).astype(np.float32), window, first)
-        scaled[np.isnan(scaled)] = 0.0
-        return cls(torch.from_numpy(scaled), first, window)
+        scaled = padded((touched - mean) / scale, window, first)
+        return cls(torch.from_numpy(np.where(np.isnan(scaled), np.float32(0.0), scaled)), first, window)
 
     def views(self, per_row: Tensor) -> Tensor:
         """Windows [m - T + 1, T, E] of `per_row` [m, E], something known of every row of the block."""
@@ -201,7 +200,8 @@ class _Run:
     """One training run over the windows of `rows` [k]: targets and weights [k], drawn in random order."""
 
     rows: Rows
-    scaler: Scaler
+    mean: Features
+    scale: Features
     sizes: Sizes
     block: Block
     targets: Tensor
@@ -214,13 +214,15 @@ class _Run:
     @classmethod
     def start(cls, data: Dataset, rows: Rows, sizes: Sizes, seed: int, params: SequenceParams) -> Self:
         scaler, y, classes = Scaler.fit(data.x[rows]), data.y[rows], len(data.classes)
+        mean, scale = scaler.mean.astype(np.float32), scaler.scale.astype(np.float32)
         w, offsets = class_balance(y, data.w[rows], params.class_weight, classes)
         log_rates = np.log(class_weights(y, w, classes))
         return cls(
             rows=rows,
-            scaler=scaler,
+            mean=mean,
+            scale=scale,
             sizes=sizes,
-            block=Block.of(data.x, rows, scaler, sizes["window"]),
+            block=Block.of(data.x, rows, mean, scale, sizes["window"]),
             targets=torch.from_numpy(y.astype(np.int64)),
             weights=torch.from_numpy((w / w.mean()).astype(np.float32)),
             log_rates=log_rates - log_rates[0],

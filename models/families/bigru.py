@@ -1,0 +1,68 @@
+"""A bidirectional GRU over the last bars, pooled by attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.families.attention import RecencyPool
+from models.families.base import Options, SearchSpace, Span
+from models.families.sequence import Network, SequenceModel, SequenceParams, fit_sequence, load_sequence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.dataset import Dataset, Rows
+
+
+class Params(SequenceParams):
+    """Parameters of the bidirectional GRU."""
+
+    hidden: int = Field(
+        8, ge=1, description="width of the state of each direction; the embedding has twice that"
+    )
+
+
+SPACE: SearchSpace = {
+    "hidden": Options((4, 8, 16)),
+    "dropout": Span(0.1, 0.6),
+    "learning_rate": Span(5e-4, 1e-2, log=True),
+    "weight_decay": Span(0.01, 1.0, log=True),
+}
+
+
+class BiGru(Network):
+    """A bidirectional GRU (Cho et al. 2014) whose states are pooled by attention.
+
+    The window ends at the row that is predicted, so reading it backwards looks at nothing later than that.
+    """
+
+    def __init__(
+        self, *, features: int, window: int, outputs: int, hidden: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Linear(features, 2 * hidden)
+        self.gru = nn.GRU(2 * hidden, hidden, batch_first=True, bidirectional=True)
+        self.pool = RecencyPool(2 * hidden, window)
+        self.head = nn.Linear(2 * hidden, outputs)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """Logits [N, K-1] of embedded windows [N, T, 2H]."""
+        states, _ = self.gru(self.dropout(torch.tanh(embedded)))  # [N, T, 2H]
+        logits: Tensor = self.head(self.dropout(self.pool(states)))
+        return logits
+
+
+def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> SequenceModel:
+    """See `fit_sequence`."""
+    sizes = {"hidden": params.hidden}
+    return fit_sequence(data, rows, BiGru, sizes, seed=seed, window=window, params=params)
+
+
+def load(directory: Path) -> SequenceModel:
+    """The inverse of `SequenceModel.save`."""
+    return load_sequence(directory, BiGru)
