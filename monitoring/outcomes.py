@@ -2,6 +2,10 @@
 
 A calibrated model states its own expected hit rate and log-loss. Ratios ("15 % worse over 30 trades") fire by
 chance on every fifth check; here each comparison is a test, and both are corrected together.
+
+An outcome is 1 or 0, or 0.5 where it went neither way and the probability p counts such outcomes half, as
+P(up) + P(flat) / 2 does. Its mean is then still p, so what was promised and what came are comparable; its
+variance, p(1 - p) - P(flat) / 4, is below that of a 0 or 1, so the tests err on the side of the model.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.errors import DataError
 from monitoring.thresholds import Array, benjamini_hochberg
@@ -60,8 +63,8 @@ class PerformanceVerdict:
 def join(predictions: pd.DataFrame, labels: pd.DataFrame, until: pd.Timestamp) -> pd.DataFrame:
     """Predictions whose label span ended at or before `until`, with their outcome; index bar time, UTC.
 
-    predictions need `probability`; labels (of `models.labels`, handed in by the caller) `label` 0/1 and
-    `t1`, the UTC time at which the outcome is known. Returns probability, label, t1, ascending.
+    predictions need `probability`; labels (of `models.labels`, handed in by the caller) `label`, the outcome
+    0, 0.5 or 1, and `t1`, the UTC time at which it is known. Returns probability, label, t1, ascending.
     """
     for name, frame, needed in (
         ("predictions", predictions, {"probability"}),
@@ -87,8 +90,8 @@ def apart(joined: pd.DataFrame) -> pd.DataFrame:
 def hit_test(probability: Array, label: Array) -> float:
     """P(as few hits or fewer) when outcome i is up with probability p_i: exact, Poisson-binomial.
 
-    Both [n], independent rows. A hit is p ≥ .5 with label 1 or p < .5 with label 0; its expected chance is
-    max(p, 1 − p).
+    Both [n], independent rows. A hit is p ≥ .5 with label 1 or p < .5 with label 0, half a hit a label of .5;
+    its expected chance is max(p, 1 − p).
     """
     mass = np.ones(1)
     for chance in np.maximum(probability, 1 - probability):
@@ -112,8 +115,8 @@ def log_loss_test(probability: Array, label: Array) -> float:
     return float(norm.sf(float(np.sum(-(label - p) * logit)) / deviation))
 
 
-def _hits(probability: Array, label: Array) -> NDArray[np.bool_]:
-    return np.asarray((probability >= 0.5) == (label == 1))
+def _hits(probability: Array, label: Array) -> Array:
+    return np.where(probability >= 0.5, label, 1.0 - label)
 
 
 def _entropy(probability: Array, weight_up: Array) -> float:
@@ -121,14 +124,14 @@ def _entropy(probability: Array, weight_up: Array) -> float:
     return float(-np.mean(weight_up * np.log(p) + (1 - weight_up) * np.log1p(-p)))
 
 
-def misses_drift(misses: Iterable[bool], confidence: float = 0.001) -> list[int]:
-    """Rows at which the miss rate rose, by HDDM-A (river). Frías-Blanco et al. 2015."""
+def misses_drift(misses: Iterable[float], confidence: float = 0.001) -> list[int]:
+    """Rows at which the rate of `misses`, each in [0, 1], rose: HDDM-A (river). Frías-Blanco et al. 2015."""
     from river.drift import binary
 
     create: Any = binary.HDDMA
     detector, found = create(drift_confidence=confidence), []
     for row, miss in enumerate(misses):
-        detector.update(bool(miss))
+        detector.update(float(miss))
         if detector.drift_detected:
             found.append(row)
     return found
@@ -189,7 +192,7 @@ def performance(joined: pd.DataFrame, rules: PerformanceRules | None = None) -> 
 def _changes(probability: Array, label: Array) -> list[int]:
     p = np.clip(probability, _EDGE, 1 - _EDGE)
     surprise = np.clip(-(label - p) * np.log(p / (1 - p)), -1.0, 1.0)
-    return sorted({*misses_drift(~_hits(probability, label)), *values_drift(surprise)})
+    return sorted({*misses_drift(1.0 - _hits(probability, label)), *values_drift(surprise)})
 
 
 def _reasons(

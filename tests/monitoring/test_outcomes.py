@@ -77,6 +77,49 @@ def test_a_model_that_turned_wrong_is_found() -> None:
     assert found >= 16
 
 
+def draw_of_three(n: int, seed: int, flat: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Signals P(up) + P(flat) / 2 of class probabilities [n, 3], outcomes 0, .5, 1, and P(flat)."""
+    rng = np.random.default_rng(seed)
+    classes = rng.dirichlet(np.array([1 - flat, 2 * flat, 1 - flat]) * 6, n)
+    classes = np.clip(classes, 0.02, None) / np.clip(classes, 0.02, None).sum(axis=1, keepdims=True)
+    number = (rng.random(n)[:, None] > np.cumsum(classes, axis=1)).sum(axis=1)
+    return classes[:, 2] + classes[:, 1] / 2, number / 2.0, classes[:, 1]
+
+
+def test_an_outcome_that_went_neither_way_is_half_a_hit() -> None:
+    p, y = np.array([0.7, 0.4, 0.9, 0.55]), np.array([0.5, 0.5, 1.0, 0.0])
+    assert performance(outcomes(p, y)).hit_rate == (0.5 + 0.5 + 1.0 + 0.0) / 4
+    assert hit_test(p, y) == hit_test(p, np.array([1.0, 1.0, 1.0, 0.0]))
+    assert hit_test(p[:3], y[:3]) == hit_test(p[:3], np.array([1.0, 1.0, 1.0]))
+
+
+def test_what_a_model_of_three_classes_promises_is_what_comes() -> None:
+    """Over many outcomes hit rate and log-loss are the expected ones, with the variance that is stated."""
+    p, y, flat = draw_of_three(200_000, 3, flat=0.4)
+    assert 0.2 < np.mean(y == 0.5) < 0.6
+    assert np.mean(y - p) == pytest.approx(0.0, abs=0.003)
+    assert np.mean((y - p) ** 2) == pytest.approx(np.mean(p * (1 - p) - flat / 4), abs=0.001)
+    promised, came = np.maximum(p, 1 - p).mean(), np.where(p >= 0.5, y, 1 - y).mean()
+    assert came == pytest.approx(promised, abs=0.003)
+    entropy, loss = (-np.mean(q * np.log(p) + (1 - q) * np.log(1 - p)) for q in (p, y))
+    assert loss == pytest.approx(entropy, abs=0.003)
+
+
+@pytest.mark.parametrize("flat", [0.05, 0.3, 0.6])
+def test_a_calibrated_model_of_three_classes_is_rarely_accused(flat: float) -> None:
+    found = [performance(outcomes(*draw_of_three(120, seed, flat)[:2])) for seed in range(150)]
+    assert np.mean([verdict.degraded for verdict in found]) <= 0.05
+    assert np.mean([bool(verdict.concept_drift_at) for verdict in found]) <= 0.05
+
+
+def test_a_model_of_three_classes_that_turned_wrong_is_found() -> None:
+    found = 0
+    for seed in range(20):
+        p, y, _ = draw_of_three(250, seed, flat=0.3)
+        found += performance(outcomes(p, np.concatenate([y[:100], 1 - y[100:]]))).degraded
+    assert found >= 16
+
+
 def test_thirty_trades_fifteen_percent_worse_is_not_evidence() -> None:
     p = np.full(30, 0.55)
     y = np.array([1.0] * 14 + [0.0] * 16)
@@ -106,6 +149,12 @@ def test_hddm_a_finds_a_rise_of_misses_and_not_a_fall() -> None:
     assert found
     assert min(found) >= 400
     assert misses_drift([*bad, *good]) == []
+
+
+def test_half_misses_are_no_rise_and_raise_none() -> None:
+    halves = [0.5] * 400
+    assert misses_drift(halves) == []
+    assert min(misses_drift([*halves, *[1.0] * 400])) >= 400
 
 
 def test_adwin_finds_a_rise_and_not_a_fall() -> None:
