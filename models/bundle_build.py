@@ -38,7 +38,6 @@ from models.dataset import Features, Floats, Rows
 from models.onnx_run import Runner
 
 GOLDEN_TOLERANCE = 1e-5
-CLASSES = ("down", "up")
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ class BundleFacts:
     definitions: Mapping[str, str]
     warmup: int
     window: int
+    classes: Sequence[str]
     base_models: Sequence[str]
     thresholds: Thresholds
     label: Mapping[str, Any]
@@ -161,7 +161,7 @@ def _manifest(facts: BundleFacts, files: dict[str, str]) -> Manifest:
         features=[FeatureDefinition(name, text) for name, text in facts.definitions.items()],
         warmup=facts.warmup,
         window=facts.window,
-        classes=list(CLASSES),
+        classes=list(facts.classes),
         base_models=list(facts.base_models),
         thresholds=facts.thresholds,
         label=msgspec.to_builtins(dict(facts.label)),

@@ -16,6 +16,7 @@ from models.bundle_build import BundleFacts, Reference
 from models.dataset import windows
 from models.ensemble import Ensemble
 from models.onnx_run import Runner
+from models.targets import CLASSES
 from pipelines import stage, stored
 from pipelines.evaluation_page import write_page
 from pipelines.market_hours import market_hours
@@ -95,6 +96,7 @@ def _facts(
         definitions=features.definitions,
         warmup=features.warmup,
         window=ensemble.window,
+        classes=CLASSES[params.labels.target],
         base_models=ensemble.stack.names,
         thresholds=Thresholds(money.strong_buy, money.buy, money.sell, money.strong_sell),
         label=params.labels.definition(),

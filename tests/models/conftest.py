@@ -1,6 +1,7 @@
-"""Fixtures of the models' tests: one small fitted ensemble, its graph and its bundle."""
+"""Fixtures of the models' tests: small fitted ensembles of every family, a graph and a bundle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,43 @@ import torch
 
 from core.signal import Thresholds
 from models.bundle_build import BundleFacts, Reference, build, golden_rows
-from models.calibration import fit_calibrator
+from models.combination import Known
 from models.dataset import Dataset, windows
-from models.ensemble import Ensemble, fit_stack
-from models.families import get_families
-from models.families.attention import LstmAttention
-from models.families.base import Scaler
-from models.families.lstm import Lstm
+from models.ensemble import Ensemble, Recipe, fit_head
+from models.families import FAMILIES
 from models.onnx_export import export
+from models.targets import PRIMARY_SIDE, Target
 
 DAY = 86_400_000_000_000
 WINDOW = 8
+Rows = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def fit_families(data: Dataset, rows: Rows, names: Sequence[str]) -> dict[str, Any]:
+    """Families by name; networks get random weights, larger than training would leave."""
+    fitted: dict[str, Any] = {}
+    for name in names:
+        family = FAMILIES[name]
+        params = {"max_epochs": 0} if family.sequence else {}
+        fitted[name] = family.fit(data, rows, seed=1, window=WINDOW, params=params)
+        if family.sequence:
+            generator = torch.Generator().manual_seed(3)
+            with torch.no_grad():
+                for tensor in fitted[name].network.parameters():
+                    tensor.normal_(0.0, 0.4, generator=generator)
+    return fitted
+
+
+def build_ensemble(
+    data: Dataset, rows: Rows, held_out: Rows, names: Sequence[str], recipe: Recipe
+) -> Ensemble:
+    """Families fitted on `rows`, the head on the halves of `held_out`."""
+    fitted = fit_families(data, rows, names)
+    base = np.stack([model.predict(data.x, held_out) for model in fitted.values()], axis=1)
+    ones, half = np.ones(len(held_out)), len(held_out) // 2
+    known = Known(held_out, base, data.y[held_out], ones, ones)
+    head = fit_head(names, known[:half], known[half:], known, recipe)
+    return Ensemble(fitted, head, data.target, data.names, WINDOW)
 
 
 @pytest.fixture(scope="session")
@@ -36,37 +63,41 @@ def export_data() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def held_out() -> np.ndarray[Any, np.dtype[np.int64]]:
+def three_class_data(export_data: Dataset) -> Dataset:
+    """The same rows with three classes that depend on them."""
+    rng = np.random.default_rng(11)
+    rise = export_data.x[:, 0] + export_data.x[:, 1] * export_data.x[:, 2] + rng.normal(size=1200)
+    y = np.digitize(rise, [-0.6, 0.6]).astype(np.float64)
+    return replace(export_data, y=y, target=Target("barrier"))
+
+
+@pytest.fixture(scope="session")
+def meta_data(export_data: Dataset) -> Dataset:
+    """The same rows under a primary signal, long, short or none, whose side is the last feature."""
+    rng = np.random.default_rng(12)
+    x = export_data.x.copy()
+    x[:, -1] = rng.integers(-1, 2, 1200)
+    x[::50, -1] = np.nan
+    names = (*export_data.names[:-1], PRIMARY_SIDE)
+    return replace(export_data, x=x, names=names, target=Target.of("meta", names))
+
+
+@pytest.fixture(scope="session")
+def held_out() -> Rows:
     """Rows of `export_data` that no model was fitted on."""
     return np.arange(800, 1200)
 
 
 @pytest.fixture(scope="session")
-def export_ensemble(export_data: Dataset, held_out: np.ndarray[Any, np.dtype[np.int64]]) -> Ensemble:
-    """Every family, stack and calibrator; the LSTM has random weights, larger than training would leave."""
-    rows = np.arange(800)
-    tabular = get_families(["base_rate", "logistic", "lightgbm", "catboost"])
-    fitted: dict[str, Any] = {
-        family.name: family.fit(export_data, rows, seed=1, window=WINDOW, params={}) for family in tabular
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        module = LstmAttention(10, 16, 0.0, WINDOW).eval()
-    scaler = Scaler.fit(export_data.x[rows])
-    fitted["lstm"] = Lstm(scaler.mean, scaler.scale, module, WINDOW)
-    base = np.column_stack([model.predict(export_data.x, held_out) for model in fitted.values()])
-    y, w = export_data.y[held_out], np.ones(len(held_out))
-    stack = fit_stack(list(fitted), base, y, w)
-    calibrator = fit_calibrator("sigmoid", stack.logit(base), y, w)
-    return Ensemble(fitted, stack, calibrator, export_data.names, WINDOW)
+def export_ensemble(export_data: Dataset, held_out: Rows) -> Ensemble:
+    """Every family of two classes, stacked."""
+    return build_ensemble(export_data, np.arange(800), held_out, list(FAMILIES), Recipe())
 
 
 @pytest.fixture(scope="session")
 def export_bytes(export_ensemble: Ensemble) -> bytes:
     """The ensemble's graph."""
-    return export(
-        export_ensemble.fitted, export_ensemble.stack, export_ensemble.calibrator, features=10, window=WINDOW
-    )
+    return export(export_ensemble)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +105,7 @@ def make_bundle(
     export_data: Dataset,
     export_ensemble: Ensemble,
     export_bytes: bytes,
-    held_out: np.ndarray[Any, np.dtype[np.int64]],
+    held_out: Rows,
 ) -> Callable[..., Path]:
     """make_bundle(directory, **changes of the facts) -> directory."""
 
@@ -87,7 +118,8 @@ def make_bundle(
             "definitions": {name: f"close - {k}" for k, name in enumerate(export_data.names)},
             "warmup": 20,
             "window": WINDOW,
-            "base_models": export_ensemble.stack.names,
+            "classes": export_data.classes,
+            "base_models": export_ensemble.names,
             "thresholds": Thresholds(0.6, 0.55, 0.45, 0.4),
             "label": {"kind": "fixed_horizon", "horizon": 5},
             "parity": {"lightgbm": 1e-16, "probability": 1e-10},

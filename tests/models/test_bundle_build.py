@@ -16,6 +16,7 @@ from core.files import directory_hashes
 from models.bundle_build import golden_rows
 from models.dataset import Dataset
 from models.onnx_run import Runner
+from models.targets import CLASSES
 
 Make = Callable[..., Path]
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -37,6 +38,11 @@ def test_the_manifest_proves_every_file(bundle: Path) -> None:
     assert manifest.base_models == ["base_rate", "logistic", "lightgbm", "catboost", "lstm"]
     assert list(manifest.definitions) == [f"f{k}" for k in range(10)]
     assert (manifest.tradable, manifest.reasons) == (False, ["deflated Sharpe 0.41 < 0.95"])
+
+
+def test_the_manifest_names_the_classes_of_the_target(make_bundle: Make, tmp_path: Path) -> None:
+    manifest = load_manifest(make_bundle(tmp_path / "bundle", classes=CLASSES["meta"]))
+    assert manifest.classes == ["wrong", "right"]
 
 
 def test_golden_cases_replay(bundle: Path) -> None:
