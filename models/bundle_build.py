@@ -35,6 +35,7 @@ from core.files import replace_directory, sha256_file, write_bytes, write_text
 from core.market_hours import MarketHours
 from core.signal import Thresholds
 from models.dataset import Features, Floats, Rows
+from models.ensemble import Predictions
 from models.onnx_run import Runner
 
 GOLDEN_TOLERANCE = 1e-5
@@ -89,12 +90,13 @@ def build(
     """Write the bundle to `directory`, replacing what was there in one step; returns its manifest.
 
     `checkpoint` is the feature stream at the as-of bar, `state_window` its last feature rows [T, F], `golden`
-    a few windows [k, T, F] whose answers are stored. ArtifactError: shapes that do not fit the facts.
+    a few windows [k, T, F] whose answers are stored. ArtifactError: shapes or classes that do not fit the
+    facts.
     """
     _check_shapes(facts, state_window, golden, reference)
     with replace_directory(directory) as fresh:
         write_bytes(fresh / MODEL, model)
-        write_text(fresh / GOLDEN, golden_text(model, golden))
+        write_text(fresh / GOLDEN, golden_text(golden, _answers(facts, model, golden)))
         write_bytes(fresh / STATE, pack_state(checkpoint, state_window))
         write_bytes(fresh / REFERENCE, reference_bytes(reference, list(facts.definitions)))
         manifest = _manifest(facts, {name: sha256_file(fresh / name) for name in HASHED})
@@ -103,9 +105,8 @@ def build(
     return manifest
 
 
-def golden_text(model: bytes, golden: Features) -> str:
+def golden_text(golden: Features, answers: Predictions) -> str:
     """golden.json: windows [k, T, F] with NaN as null, what the graph answers, and the tolerance."""
-    answers = Runner(model)(golden)
     case = {
         "inputs": [[[_number(v) for v in row] for row in window] for window in golden],
         "probability": answers.probability.tolist(),
@@ -148,6 +149,17 @@ def _check_shapes(facts: BundleFacts, state: Features, golden: Features, referen
             f"bundle of {facts.model}: {'; '.join(wrong) or '0 golden windows'}: build every part from one "
             "feature list and one window"
         )
+
+
+def _answers(facts: BundleFacts, model: bytes, golden: Features) -> Predictions:
+    """What the graph says; ArtifactError when it has another number of classes than the facts name."""
+    answers = Runner(model)(golden)
+    if (found := answers.classes.shape[1]) != len(facts.classes):
+        raise ArtifactError(
+            f"bundle of {facts.model}: the graph has {found} classes, named are {', '.join(facts.classes)}: "
+            "export again after labels and training"
+        )
+    return answers
 
 
 def _manifest(facts: BundleFacts, files: dict[str, str]) -> Manifest:

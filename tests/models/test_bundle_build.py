@@ -15,6 +15,7 @@ from core.errors import ArtifactError
 from core.files import directory_hashes
 from models.bundle_build import golden_rows
 from models.dataset import Dataset
+from models.families import FAMILIES
 from models.onnx_run import Runner
 from models.targets import CLASSES
 
@@ -35,7 +36,7 @@ def test_the_manifest_proves_every_file(bundle: Path) -> None:
     manifest = verify(bundle)
     assert set(manifest.files) | {MANIFEST} == set(directory_hashes(bundle))
     assert manifest.classes == ["down", "up"]
-    assert manifest.base_models == ["base_rate", "logistic", "lightgbm", "catboost", "lstm"]
+    assert manifest.base_models == list(FAMILIES)
     assert list(manifest.definitions) == [f"f{k}" for k in range(10)]
     assert (manifest.tradable, manifest.reasons) == (False, ["deflated Sharpe 0.41 < 0.95"])
 
@@ -91,6 +92,12 @@ def test_parts_of_other_shapes_are_refused_and_the_old_bundle_stays(
     with pytest.raises(ArtifactError, match=r"state window .* should be"):
         make_bundle(tmp_path / "bundle", **change)
     assert directory_hashes(tmp_path) == before
+
+
+def test_classes_that_are_not_the_graphs_are_refused(make_bundle: Make, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="the graph has 2 classes, named are down, flat, up"):
+        make_bundle(tmp_path / "bundle", classes=CLASSES["barrier"])
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_graph_that_does_not_load_leaves_the_old_bundle(make_bundle: Make, tmp_path: Path) -> None:
