@@ -192,7 +192,7 @@ def _checked(y: npt.ArrayLike, p: npt.ArrayLike, w: npt.ArrayLike | None) -> tup
     w = np.ones(len(y)) if w is None else np.asarray(w, dtype=np.float64)
     if not len(y) == len(p) == len(w) or not len(y):
         raise DataError(f"{len(y)} outcomes, {len(p)} probabilities, {len(w)} weights: need equal, non-zero")
-    if p.ndim > 2 or p.ndim == 2 and p.shape[1] < 2:
+    if p.ndim > 2 or (p.ndim == 2 and p.shape[1] < 2):
         raise DataError(f"probabilities of shape {p.shape}: must be [rows], or [rows, classes] of 2 or more")
     if not valid(p).all():
         row = int(np.flatnonzero(~valid(p))[0])

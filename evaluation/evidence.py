@@ -1,18 +1,20 @@
 """What the gates judge: the out-of-sample record of every model on the same rows, as one JSON document.
 
-The evidence dict (all numbers finite, or None where a figure is undefined):
+The evidence dict (all numbers finite, or None where a figure is undefined; `reason` says why in words):
 
-    schema        1
+    schema        2
     primary       name of the model that would serve, "ensemble"
     baseline      name of the model it must beat: the base rate, recalibrated as the primary is, or
                   tracking the rate of "up" would pass for skill
     base_models   names whose ONNX parity the gate demands, sorted
+    classes       {name: share of the rows}, in the order of the class numbers
     horizon       bars that one label spans (statistics correct for the overlap)
     rows          rows that every model predicts validly; all metrics below are on exactly these
-    positives     share of "up" among them
-    invalid       {model: predictions that are not finite or lie outside [0, 1]}
+    positives     share of the last class among them
+    invalid       {model: predictions that are not finite, lie outside [0, 1] or do not add to 1}
     folds         number of test blocks among the rows
-    models        {model: {n, log_loss, brier, auc, ece, hit_rate, log_loss_by_fold: [folds]}}
+    models        {model: {n, log_loss, brier, auc, ece, hit_rate, log_loss_by_fold: [folds]}}; of more than
+                  two classes `auc` and `ece` are those of the last against the rest
     calibration   {ece, noise, bins}: of the primary, in few enough bins for BIN_ROWS independent rows each;
                   noise = what chance stays below (95 %)
     skill         {difference, statistic, p_value, n}: log-loss baseline − primary; Diebold-Mariano with the
@@ -21,18 +23,44 @@ The evidence dict (all numbers finite, or None where a figure is undefined):
     benchmark     summary of buy and hold on the same bars, same keys
     backtests     {model: summary} of every candidate, the primary included
     trials        [{name, sharpe}]: per-period Sharpe after costs of EVERY candidate tried
+    track_record  {psr, rows, needed, reason}: of the primary; probability that its true Sharpe is above 0,
+                  returns there, and returns needed for that probability to reach 95 % (MinTRL)
+    importance    {of, features: [{feature, permutation, permutation_std, shap}], leader, share}: by how much
+                  the log-loss out of sample rises when the feature is permuted, and its mean |SHAP value| in
+                  log-odds; of the primary, or the mean over the families when it was not measured; the TOP
+                  features, and the first of them with its share of all that is positive. None if not measured
+    paths         {family: {paths, losing, sharpe, log_loss}}, see `evaluation.paths`; None without them
+    leaks         [{check, passed, detail}]: what the leak checks found; None when none was run
+
+and, from the accounts bar by bar, each None without them:
+
+    overfitting   {pbo, noise, candidates, blocks, splits, reason}: probability of backtest overfitting over
+                  the candidates; `noise` is its standard deviation when no candidate has skill, which is why
+                  no rule judges it alone
+    spa           {block, replications, primary, best, superior, candidates, reason}: Hansen's test that the
+                  primary, or none of all candidates, earns more than buy and hold, {lower, consistent, upper}
+                  p-values each, and the candidates that StepM finds better at 5 %
+    intervals     {level, replications, block, block_rows, figures: {figure: {estimate, low, high}}, reason}:
+                  stationary bootstrap of the primary; figures sharpe, benchmark_sharpe and sharpe_excess
+                  (annualised), max_drawdown, log_loss_gain (against the baseline), hit_rate
+    regimes       {kinds: {kind: [{label, rows, log_loss_gain, hit_rate, bars, sharpe}]}, warnings: [words]}
 """
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
-from typing import Any
+from math import ceil, isfinite, sqrt
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from core.errors import DataError
-from evaluation import classification
+from evaluation import classification, paths
+from evaluation.accounts import RESAMPLING, Accounts, Resampling, Skill
 from evaluation.comparison import better
+from evaluation.overfitting import min_trl, psr
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Vector = npt.NDArray[np.float64]
 Evidence = dict[str, Any]
@@ -41,6 +69,8 @@ Summary = Mapping[str, float]
 # a backtest summary must hold these; `evaluation.performance.summary` plus the number of trades does
 BACKTEST_KEYS = ("n", "sharpe", "sharpe_per_period", "skew", "kurtosis", "max_drawdown", "trades")
 BINS = 10
+# features listed by importance
+TOP = 25
 # independent rows in each bin that calibration is judged in: with fewer, chance hides any error
 BIN_ROWS = 200
 
@@ -57,14 +87,23 @@ def assemble(
     baseline: str = "base_rate",
     base_models: Sequence[str] | None = None,
     extra_trials: Mapping[str, float] | None = None,
+    classes: Sequence[str] = ("down", "up"),
+    accounts: Accounts | None = None,
+    importance: "pd.DataFrame | None" = None,
+    path_scores: "pd.DataFrame | None" = None,
+    leaks: Sequence[Mapping[str, Any]] | None = None,
+    resampling: Resampling = RESAMPLING,
 ) -> Evidence:
     """The evidence dict described above.
 
-    y: [n] outcomes 0 or 1 in time order. probabilities: {model: [n]} out-of-sample P(up) on the SAME rows,
-    each made by a model that had not seen the row. fold_ids: [n] test block of each row.
+    y: [n] class numbers in time order. probabilities: {model: [n] or [n, K]} out-of-sample P(up), or of every
+    class, on the SAME rows, each made by a model that had not seen the row. fold_ids: [n] test block of each
+    row. classes: the K names.
     backtests: {model: summary} per candidate, the primary among them; benchmark: of buy and hold.
     base_models: those exported beside the primary; by default all but primary and baseline.
     extra_trials: {name: per-period Sharpe} of candidates without a backtest here, such as tuning trials.
+    importance: columns feature, family, permutation, permutation_std, shap, measured on out-of-sample rows.
+    path_scores: as `paths.distribution` takes them. leaks: findings {check, passed, detail}.
 
     Rows that any model predicts invalidly are left out of the metrics and counted under `invalid`.
     Raises DataError for unequal lengths, missing models or summaries, or when no row is valid.
@@ -72,31 +111,45 @@ def assemble(
     y, folds = np.asarray(y, dtype=np.float64), np.asarray(fold_ids)
     table = {name: np.asarray(p, dtype=np.float64) for name, p in probabilities.items()}
     _check(y, folds, table, backtests, benchmark, (primary, baseline))
-    valid = {name: np.isfinite(p) & (p >= 0) & (p <= 1) for name, p in table.items()}
+    valid = {name: classification.valid(p) for name, p in table.items()}
     rows = np.logical_and.reduce(list(valid.values()))
     if not rows.any():
         raise DataError(f"none of {len(y)} rows is predicted validly by all of {sorted(table)}")
     y, folds = y[rows], folds[rows]
     table = {name: p[rows] for name, p in table.items()}
     others = sorted(set(table) - {primary, baseline})
+    shares = _shares(y, table[primary], classes)
+    gain = classification.losses(y, table[baseline]) - classification.losses(y, table[primary])
     evidence = {
-        "schema": 1,
+        "schema": 2,
         "primary": primary,
         "baseline": baseline,
         "base_models": others if base_models is None else sorted(base_models),
+        "classes": shares,
         "horizon": horizon,
         "rows": len(y),
-        "positives": float(y.mean()),
+        "positives": shares[classes[-1]],
         "invalid": {name: int((~ok).sum()) for name, ok in valid.items()},
         "folds": len(np.unique(folds)),
         "models": {name: _metrics(y, p, folds) for name, p in table.items()},
         "calibration": _calibration(y, table[primary], horizon),
-        "skill": _skill(y, table[baseline], table[primary], horizon),
+        "skill": _skill(gain, horizon),
         "backtest": dict(backtests[primary]),
         "benchmark": dict(benchmark),
         "backtests": {name: dict(figures) for name, figures in backtests.items()},
         "trials": _trials(backtests, extra_trials or {}),
+        "track_record": _track_record(backtests[primary]),
+        "importance": None if importance is None else _importance(importance, primary),
+        "paths": None if path_scores is None else paths.distribution(path_scores),
+        "leaks": None if leaks is None else [dict(finding) for finding in leaks],
+        "overfitting": None,
+        "spa": None,
+        "intervals": None,
+        "regimes": None,
     }
+    if accounts is not None:
+        hits = classification.hits(y, table[primary])
+        evidence |= accounts.sections(Skill(gain, hits, rows, horizon), primary, resampling)
     return _plain(evidence)  # type: ignore[no-any-return]
 
 
@@ -123,11 +176,18 @@ def _calibration(y: Vector, p: Vector, horizon: int) -> dict[str, float]:
     }
 
 
-def _skill(y: Vector, baseline: Vector, primary: Vector, horizon: int) -> dict[str, float | None]:
-    first, second = classification.losses(y, baseline), classification.losses(y, primary)
-    if len(y) <= max(horizon, 2):
-        return {"difference": float((first - second).mean()), "statistic": None, "p_value": None, "n": len(y)}
-    test = better(first, second, horizon=horizon)
+def _shares(y: Vector, p: Vector, classes: Sequence[str]) -> dict[str, float]:
+    if len(classes) != (2 if p.ndim == 1 else p.shape[1]):
+        raise DataError(
+            f"probabilities of shape {p.shape} for classes {', '.join(classes)}: need one column per class"
+        )
+    return {name: float((y == number).mean()) for number, name in enumerate(classes)}
+
+
+def _skill(gain: Vector, horizon: int) -> dict[str, float | None]:
+    if len(gain) <= max(horizon, 2):
+        return {"difference": float(gain.mean()), "statistic": None, "p_value": None, "n": len(gain)}
+    test = better(gain, np.zeros_like(gain), horizon=horizon)
     return {
         "difference": test.difference,
         "statistic": test.hln,
@@ -143,6 +203,38 @@ def _trials(backtests: Mapping[str, Summary], extra: Mapping[str, float]) -> lis
         {"name": name, "sharpe": value if value is not None and isfinite(value) else 0.0}
         for name, value in tried.items()
     ]
+
+
+def _track_record(figures: Summary) -> dict[str, Any]:
+    sharpe, n = figures["sharpe_per_period"], int(figures["n"])
+    found: dict[str, Any] = {"psr": None, "rows": n, "needed": None, "reason": None}
+    if sharpe is None or not isfinite(sharpe):
+        return found | {"reason": "the account never moved"}
+    skew, kurtosis = figures["skew"], figures["kurtosis"]
+    found["psr"] = psr(sharpe, n, skew, kurtosis)
+    if sharpe <= 0:
+        return found | {"reason": f"a Sharpe ratio of {sharpe:.4f} per bar is not above 0, however long"}
+    return found | {"needed": ceil(min_trl(sharpe, skew=skew, kurtosis=kurtosis))}
+
+
+def _importance(table: "pd.DataFrame", primary: str) -> dict[str, Any]:
+    families = set(table["family"])
+    chosen = table[table["family"] == primary] if primary in families else table
+    of = chosen.groupby("feature", sort=True)
+    mean = of[["permutation", "shap"]].mean()
+    # of a mean over families, whose permutations are drawn one by one
+    mean["permutation_std"] = of["permutation_std"].agg(lambda std: sqrt((std**2).sum()) / len(std))
+    ranked = mean.sort_values("permutation", ascending=False, kind="stable").reset_index()
+    total = float(ranked["permutation"].clip(lower=0).sum())
+    first = float(ranked["permutation"].max()) if len(ranked) else 0.0
+    return {
+        "of": primary if primary in families else f"mean of {', '.join(sorted(families))}",
+        "features": ranked[["feature", "permutation", "permutation_std", "shap"]]
+        .head(TOP)
+        .to_dict("records"),
+        "leader": ranked["feature"].iloc[0] if first > 0 else None,
+        "share": first / total if first > 0 else None,
+    }
 
 
 def _plain(value: Any) -> Any:

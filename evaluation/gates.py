@@ -3,8 +3,8 @@
 Three kinds of check:
 
 - integrity: the artefact is what was trained (parity, valid probabilities, enough rows, intact bundle);
-- quality: its probabilities are calibrated, better than a base rate with the same recalibration, and not
-  too good to be true, which would mean a leak;
+- quality: its probabilities are calibrated, better than a base rate with the same recalibration, no leak
+  check found anything, and nothing is too good to be true, which would mean a leak that none of them knows;
 - trade: its record after costs is better than luck, given everything that was tried.
 
 A model is `servable` when all of integrity and quality pass, `tradable` when the trade checks pass too.
@@ -16,18 +16,31 @@ that of the confidence}; the key "rows" of `parity` is not judged.
 A figure that is missing or undefined never passes. Light to import: standard library and numpy only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from statistics import variance
 from typing import Any
 
+import numpy.typing as npt
+
 from core.errors import ArtifactError, DataError
+from evaluation.comparison import Comparison, paired
 from evaluation.overfitting import dsr, expected_max_sharpe
 from evaluation.trials import Tried
 from evaluation.verdict import Check, ServeRules, TradeRules, Verdict, verdict
 
-__all__ = ["Check", "ServeRules", "TradeRules", "Verdict", "bundle_fault", "compare", "judge", "recount"]
+__all__ = [
+    "Check",
+    "ServeRules",
+    "TradeRules",
+    "Verdict",
+    "bundle_fault",
+    "compare",
+    "judge",
+    "not_worse",
+    "recount",
+]
 
 
 _NOT_JUDGED = frozenset({"probability", "confidence", "rows"})
@@ -51,8 +64,8 @@ def judge(
             *_integrity(evidence, parity, serve, bundle_fault),
             _calibrated(evidence, serve),
             _skilled(evidence, serve),
-            _credible_sharpe(evidence, trade),
-            _credible_hits(evidence, trade),
+            _no_leak(evidence),
+            *_credible(evidence, trade),
             recount(evidence, Tried(), trade),
             _enough_trades(evidence, trade),
             _beats_benchmark(evidence),
@@ -65,9 +78,9 @@ def recount(evidence: Mapping[str, Any], tried: Tried | int, trade: TradeRules) 
     """The deflated-Sharpe check over everything `tried`, the evidence's own trials included.
 
     A smaller number counts as the evidence's own; `Tried()` is the evidence alone, a number alone says
-    nothing of the others' Sharpes. The variance is that of
-    all Sharpes known, and at least 1/(n − 1): that of Sharpes estimated from n returns without any skill.
-    A few trials that lie close by chance would otherwise leave nothing to deflate.
+    nothing of the others' Sharpes. The variance is that of all Sharpes known, and at least 1/(n − 1): that
+    of Sharpes estimated from n returns without any skill. A few trials that lie close by chance would
+    otherwise leave nothing to deflate.
     """
     tried = Tried(tried) if isinstance(tried, int) else tried
     record = _get(evidence, "backtest")
@@ -81,57 +94,55 @@ def recount(evidence: Mapping[str, Any], tried: Tried | int, trade: TradeRules) 
     spread = max(tried.variance or own, 1 / (n - 1))
     value = dsr(sharpe, n, record["skew"], record["kurtosis"], trials=counted, variance=spread)
     passed, luck = value >= trade.min_dsr, expected_max_sharpe(spread, counted)
-    return Check(
-        "deflated_sharpe",
-        "trade",
-        passed,
-        value,
-        trade.min_dsr,
+    reason = (
         f"Deflated Sharpe {value:.3f} {_reaches(value, trade.min_dsr)} {trade.min_dsr:g} over "
-        f"{_plural(counted, 'trial')}: the result is {'more than luck' if passed else 'explained by luck'} "
-        f"({sharpe:.4f} per bar over {n} bars; the luckiest of {counted} would show {luck:.4f})",
+        f"{_plural(counted, 'trial')}, tuning and abandoned runs included: the result is "
+        f"{'more than luck' if passed else 'explained by luck'} ({sharpe:.4f} per bar over {n} bars; the "
+        f"luckiest of {counted} would show {luck:.4f})"
     )
+    return Check("deflated_sharpe", "trade", passed, value, trade.min_dsr, reason)
 
 
 def compare(
-    champion_p: Sequence[float],
-    challenger_p: Sequence[float],
-    y: Sequence[float],
+    champion_p: npt.ArrayLike,
+    challenger_p: npt.ArrayLike,
+    y: npt.ArrayLike,
     *,
     min_rows: int,
     tolerance: float,
     worse_p: float = 0.05,
     horizon: int = 1,
 ) -> Check:
-    """May the challenger take the champion's place? Paired on the same rows, in time order.
+    """`not_worse` of `paired`: may the challenger take the champion's place?
 
-    champion_p, challenger_p: [n] P(up) on rows that neither was trained on; y: [n] outcomes 0 or 1.
+    champion_p, challenger_p: [n] P(up) or [n, K] class probabilities on rows that neither was trained on, in
+    time order; y: [n] class numbers.
+    """
+    comparison = paired(champion_p, challenger_p, y, horizon=horizon)
+    return not_worse(comparison, min_rows=min_rows, tolerance=tolerance, worse_p=worse_p)
+
+
+def not_worse(found: Comparison, *, min_rows: int, tolerance: float, worse_p: float) -> Check:
+    """May the challenger take the champion's place?
+
     Passes on `min_rows` rows or more when the challenger's mean log-loss is at most `tolerance` nats worse
     and the paired Diebold-Mariano test does not call it worse: one-sided p above `worse_p`. The mean alone
     would be diluted by the rows that both predict alike, which is most of them after a retrain; the test is
     not.
     """
-    from evaluation.classification import losses
-    from evaluation.comparison import better
-
-    rule = "challenger_not_worse"
-    if len(y) < min_rows:
-        reason = f"{len(y)} rows that champion and challenger share < {min_rows}: too few to compare"
+    rule, worse, p = "challenger_not_worse", found.difference, found.p_not_worse
+    if found.rows < min_rows or worse is None or p is None:
+        few = f"< {min_rows}" if found.rows < min_rows else "within one label's horizon"
+        reason = f"{found.rows} rows that champion and challenger share {few}: too few to compare"
         return Check(rule, "quality", False, None, tolerance, reason)
-    champion, challenger = losses(y, champion_p), losses(y, challenger_p)
-    worse = float((challenger - champion).mean())
-    p = better(challenger, champion, horizon=horizon).p_second_better if worse > 0 else 1.0
+    p = p if worse > 0 else 1.0
     passed = worse <= tolerance and p > worse_p
-    return Check(
-        rule,
-        "quality",
-        passed,
-        worse,
-        tolerance,
-        f"Challenger log-loss {challenger.mean():.5f} against the champion's {champion.mean():.5f} on "
-        f"{len(y)} shared rows: difference {worse:+.5f} {_within(worse, tolerance)} {tolerance:g} "
-        f"(one-sided p that the champion is no better: {p:.3f} {'>' if p > worse_p else '<='} {worse_p:g})",
+    reason = (
+        f"Challenger log-loss {found.challenger:.5f} against the champion's {found.champion:.5f} on "
+        f"{found.rows} shared rows: difference {worse:+.5f} {_within(worse, tolerance)} {tolerance:g} "
+        f"(one-sided p that the champion is no better: {p:.3f} {'>' if p > worse_p else '<='} {worse_p:g})"
     )
+    return Check(rule, "quality", passed, worse, tolerance, reason)
 
 
 def bundle_fault(directory: Path) -> str | None:
@@ -245,29 +256,68 @@ def _drawdown(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
     return Check("drawdown", "trade", depth <= limit, depth, limit, reason)
 
 
-def _credible_sharpe(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
-    known = {
-        name: record["sharpe"]
-        for name, record in _get(evidence, "backtests").items()
-        if record["sharpe"] is not None
-    }
-    name = max(known, key=lambda key: known[key], default=_get(evidence, "primary"))
-    return _credible("credible_sharpe", f"Sharpe of {name}", known.get(name, 0.0), rules.max_sharpe)
+def _no_leak(evidence: Mapping[str, Any]) -> Check:
+    findings = _get(evidence, "leaks")
+    if not findings:
+        reason = "No leak check was run: run the evaluate stage with them"
+        return Check("no_leak", "quality", False, None, 0, reason)
+    found = [finding for finding in findings if not finding["passed"]]
+    named = "; ".join(f"{finding['check']}: {finding['detail']}" for finding in found)
+    reason = f"{_plural(len(found), 'leak check')} of {len(findings)} failed > 0: {named}"
+    if not found:
+        reason = (
+            f"{_plural(len(findings), 'leak check')} run, 0 failed: no information of the future was found"
+        )
+    return Check("no_leak", "quality", not found, len(found), 0, reason)
 
 
-def _credible_hits(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
-    share = _get(evidence, "positives")
-    limit = min(1.0, rules.max_hit_rate + max(share, 1 - share) - 0.5)
-    rates = {name: figures["hit_rate"] for name, figures in _get(evidence, "models").items()}
-    name = max(rates, key=lambda key: rates[key])
-    return _credible("credible_hit_rate", f"Hit rate of {name}", rates[name], limit)
+def _credible(evidence: Mapping[str, Any], rules: TradeRules) -> list[Check]:
+    """Results too good to be true, of any model, and the feature that alone would make one."""
+    shares = _get(evidence, "classes").values()
+    hits = min(1.0, rules.max_hit_rate + max(shares) - 1 / len(shares))
+    models, backtests = _get(evidence, "models"), _get(evidence, "backtests")
+    checks = [
+        _believable(evidence, "credible_sharpe", "Sharpe", "sharpe", backtests, rules.max_sharpe),
+        _believable(evidence, "credible_hit_rate", "Hit rate", "hit_rate", models, hits),
+        _believable(evidence, "credible_auc", "AUC", "auc", models, rules.max_auc),
+    ]
+    return [*checks, _not_one_feature(evidence, rules, any(not check.passed for check in checks))]
 
 
-def _credible(rule: str, what: str, value: float, limit: float) -> Check:
+def _believable(
+    evidence: Mapping[str, Any],
+    rule: str,
+    what: str,
+    key: str,
+    records: Mapping[str, Mapping[str, Any]],
+    limit: float,
+) -> Check:
+    known = {name: record[key] for name, record in records.items() if record[key] is not None}
+    name = max(known, key=lambda each: known[each], default=_get(evidence, "primary"))
+    value = known.get(name, 0.0)
     passed = value <= limit
-    reason = f"{what} {value:.3f} {_within(value, limit)} {limit:.3f}"
+    reason = f"{what} of {name} {value:.3f} {_within(value, limit)} {limit:.3f}"
     reason += "" if passed else ": too good to be true; look for a leak before anything else"
     return Check(rule, "quality", passed, value, limit, reason)
+
+
+def _not_one_feature(evidence: Mapping[str, Any], rules: TradeRules, too_good: bool) -> Check:
+    """One feature may carry a modest model; one that carries a result too good to be true is the leak."""
+    rule, limit, found = "credible_feature", rules.max_feature_share, _get(evidence, "importance")
+    if found is None or found["leader"] is None:
+        reason = "No feature's importance is known, " + (
+            "so which of them makes the result too good to be true is not either"
+            if too_good
+            else "and no result is too good to be true"
+        )
+        return Check(rule, "quality", not too_good, None, limit, reason)
+    share, passed = found["share"], not too_good or found["share"] <= limit
+    reason = f"{found['leader']} carries {share:.0%} {_within(share, limit)} {limit:.0%} of the importance"
+    if not passed:
+        reason += f" of a result too good to be true: look at {found['leader']} first, and when it is known"
+    elif share > limit:
+        reason += ", and no result is too good to be true"
+    return Check(rule, "quality", passed, share, limit, reason)
 
 
 def _get(evidence: Mapping[str, Any], *keys: str) -> Any:

@@ -70,8 +70,8 @@ def drawdown(times: npt.NDArray[np.datetime64], returns: Vector, benchmark: Vect
     return _svg("drawdown", draw, width=10.4, height=2.3)
 
 
-def calibration(y: Vector, p: Vector) -> str:
-    """Observed share of "up" against the predicted, in ten bins of equal rows, with 95 % bars; [n]."""
+def calibration(y: Vector, p: Vector, name: str = "up") -> str:
+    """Observed share of class `name` against the predicted, ten bins of equal rows, 95 % bars; y in 0, 1."""
     table = classification.reliability(y, p)
     share = table.observed
     error = 1.96 * np.sqrt(np.maximum(share * (1 - share), 1e-12) / table.rows)
@@ -83,8 +83,8 @@ def calibration(y: Vector, p: Vector) -> str:
         axes.errorbar(
             table.predicted, share, yerr=error, color=BLUE, marker="o", markersize=4, linewidth=1, capsize=2
         )
-        axes.set_xlabel("predicted probability of up")
-        axes.set_ylabel("observed share of up")
+        axes.set_xlabel(f"predicted probability of {name}")
+        axes.set_ylabel(f"observed share of {name}")
         axes.legend(loc="upper left")
 
     return _svg("calibration", draw)
@@ -105,19 +105,71 @@ def histogram(p: Vector, thresholds: Sequence[float]) -> str:
     return _svg("histogram", draw)
 
 
-def importance(values: Mapping[str, float], top: int = 14) -> str:
-    """The `top` features by importance, as a share of the sum over all."""
-    ranked = sorted(values.items(), key=lambda item: (-item[1], item[0]))[:top][::-1]
-    total = sum(values.values()) or 1.0
+def importance(features: Sequence[Mapping[str, Any]], top: int = 14) -> str:
+    """The `top` features: by how much permuting each raises the log-loss, one deviation to both sides."""
+    ranked = list(features[:top])[::-1]
 
     def draw(axes: "Axes") -> None:
-        names = [name for name, _ in ranked]
-        axes.barh(names, [100 * value / total for _, value in ranked], color=BLUE, height=0.7)
-        axes.set_xlabel("% of all importance")
+        rows = np.arange(len(ranked))
+        rise = [feature["permutation"] for feature in ranked]
+        spread = [feature["permutation_std"] or 0.0 for feature in ranked]
+        axes.barh(rows, rise, xerr=spread, color=BLUE, ecolor=INK, error_kw={"lw": 1}, height=0.7)
+        axes.set_yticks(rows, [feature["feature"] for feature in ranked])
+        axes.axvline(0, color=GREY, linewidth=1)
+        axes.set_xlabel("rise of log-loss when permuted")
         axes.grid(visible=False, axis="y")
         axes.margins(y=0.02)
 
     return _svg("importance", draw, height=0.9 + 0.2 * max(len(ranked), 4))
+
+
+def regimes(kind: str, parts: Sequence[Mapping[str, Any]]) -> str:
+    """Log-loss saved against the baseline in each regime of one kind: above zero is better."""
+
+    def draw(axes: "Axes") -> None:
+        gains = [part["log_loss_gain"] for part in parts]
+        axes.bar(np.arange(len(parts)), gains, color=[BLUE if g > 0 else RED for g in gains], width=0.7)
+        axes.set_xticks(np.arange(len(parts)), [part["label"] for part in parts])
+        axes.tick_params(axis="x", rotation=45 if len(parts) > 8 else 0)
+        axes.axhline(0, color=GREY, linewidth=1)
+        axes.set_ylabel("log-loss saved")
+        axes.grid(visible=False, axis="x")
+
+    return _svg(f"regime-{kind}", draw, height=2.6)
+
+
+def paths(families: Mapping[str, Mapping[str, Any]], figure: str, label: str) -> str:
+    """One dot per path and family, and the median of each family as a bar across; `figure` in the paths."""
+
+    def draw(axes: "Axes") -> None:
+        for row, of in enumerate(families.values()):
+            values = of[figure]["values"]
+            axes.plot(values, np.full(len(values), row), "o", color=BLUE, markersize=5, alpha=0.6)
+            axes.plot([of[figure]["median"]] * 2, [row - 0.3, row + 0.3], color=RED)
+        axes.set_yticks(np.arange(len(families)), list(families))
+        axes.set_ylim(len(families) - 0.5, -0.5)
+        axes.set_xlabel(f"{label} (dots: paths, red: their median)")
+        axes.grid(visible=False, axis="y")
+
+    return _svg(f"paths-{figure}", draw, height=1.2 + 0.25 * max(len(families), 3))
+
+
+def sharpe_intervals(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """Sharpe of strategy, of buy and hold, and their difference, each with its bootstrap interval."""
+    rows = (("sharpe", "strategy"), ("benchmark_sharpe", "buy and hold"), ("sharpe_excess", "difference"))
+
+    def draw(axes: "Axes") -> None:
+        axes.axvline(0, color=GREY, linestyle="--")
+        for row, ((name, _), color) in enumerate(zip(rows, (BLUE, GREY, INK), strict=True)):
+            of = figures[name]
+            axes.plot([of["low"], of["high"]], [row, row], color=color, linewidth=3, alpha=0.5)
+            axes.plot([of["estimate"]], [row], "o", color=color, markersize=6)
+        axes.set_yticks(range(len(rows)), [words for _, words in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("Sharpe a year, with its 95 % interval")
+        axes.grid(visible=False, axis="y")
+
+    return _svg("sharpe-interval", draw, height=2.0)
 
 
 def fold_losses(losses: Mapping[str, Sequence[float]], baseline: str) -> str:

@@ -4,19 +4,22 @@ No script, no link to anywhere: tables and inline SVG. The same input gives the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
+from math import log
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from core.errors import DataError
-from evaluation import plots
-from evaluation.verdict import Check, Verdict
+from evaluation import classification, plots, readings
+from evaluation.verdict import Check, Verdict, next_step
 
 Vector = npt.NDArray[np.float64]
 
+# features shown by importance
+_FEATURES = 14
 _STYLE = """
 :root { color: #1c2733; background: #f4f6f8; font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
 body { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
@@ -25,11 +28,11 @@ p { margin: 4px 0; } .muted { color: #6b7785; } .note { color: #6b7785; font-siz
 .banner { border-left: 7px solid; border-radius: 8px; padding: 16px 20px; margin: 18px 0; background: #fff; }
 .banner strong { font-size: 20px; } .banner ul { margin: 8px 0 0; padding-left: 20px; }
 .yes { border-color: #2c8a63; } .partly { border-color: #c77d19; } .no { border-color: #b3392f; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; }
 .tile, .card { background: #fff; border-radius: 8px; padding: 12px 14px; }
 .tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; }
 .tile span { color: #6b7785; font-size: 13px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(420px, 1fr)); gap: 14px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 14px; }
 .card { margin-bottom: 14px; overflow-x: auto; } .card h3 { font-size: 14px; margin: 0 0 6px; }
 svg { width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
@@ -37,6 +40,9 @@ th, td { text-align: left; padding: 6px 10px; border-bottom: 1px solid #e4e8ec; 
 th { color: #6b7785; font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; }
 tr.primary td { font-weight: 650; background: #f2f6fb; } td.key { color: #6b7785; width: 26%; }
 td.value { overflow-wrap: anywhere; } .pass { color: #2c8a63; } .fail { color: #b3392f; font-weight: 650; }
+ul.read { margin: 0; padding-left: 20px; } .read li { margin: 5px 0; }
+.next { background: #fff; border-radius: 8px; padding: 10px 20px; margin: 0 0 18px; }
+@media (max-width: 600px) { body { padding: 16px 10px 40px; } th, td { padding: 5px 6px; } }
 @media print { :root { background: #fff; } .card, .tile { break-inside: avoid; } }
 """
 
@@ -49,8 +55,8 @@ class ReportInput:
     order shown. evidence: as `evaluation.evidence` documents it.
     times: [n] bar closes, datetime64 or a DatetimeIndex in UTC. returns, benchmark: [n] after costs, of the
     strategy and of buy and hold on the same bars.
-    y, p: [m] outcomes and final out-of-sample probabilities. importance: {feature: any non-negative unit};
-    may be empty. thresholds: probabilities at which the strategy acts, drawn into the histogram.
+    y, p: [m] class numbers and final out-of-sample probabilities, [m] or [m, K]. signal: [m] P(up) as the
+    strategy acts on it; p by default. thresholds: those of the signal, drawn into its histogram.
     """
 
     title: str
@@ -62,7 +68,7 @@ class ReportInput:
     benchmark: npt.ArrayLike
     y: npt.ArrayLike
     p: npt.ArrayLike
-    importance: Mapping[str, float] = field(default_factory=dict)
+    signal: npt.ArrayLike | None = None
     thresholds: Sequence[float] = ()
 
 
@@ -78,16 +84,21 @@ def render(report: ReportInput) -> str:
             f'<h1>{title}</h1><p class="muted">Out-of-sample evaluation, after costs. '
             f"Every figure is from bars the models were not trained on.</p>",
             _banner(report.verdict),
+            f'<p class="next"><strong>What to do next.</strong> {escape(next_step(report.verdict))}</p>',
             _tiles(report.evidence, report.verdict),
             "<h2>Strategy against buy and hold</h2>",
             *_accounts(report),
             "<h2>Why: every rule of the gate</h2>",
             _card(_checks(report.verdict.checks)),
+            *_luck(report.evidence),
+            *_regimes(report.evidence["regimes"]),
             "<h2>Models on the same rows</h2>",
             _card(_models(report.evidence)),
-            '<div class="pair">',
-            *_cards(report),
-            "</div>",
+            _pair(_cards(report)),
+            *_importance(report.evidence["importance"]),
+            *_paths(report.evidence["paths"]),
+            "<h2>Leak checks</h2>",
+            _card(_leaks(report.evidence["leaks"])),
             "<h2>Where the numbers come from</h2>",
             _card(_pedigree(report.pedigree)),
             "</body></html>",
@@ -142,18 +153,101 @@ def _accounts(report: ReportInput) -> list[str]:
     ]
 
 
+def _luck(evidence: Mapping[str, Any]) -> list[str]:
+    found, cards = evidence["intervals"], [_card(_sentences(readings.luck(evidence)), "Is it luck?")]
+    if found is not None:
+        read = readings.intervals(found)
+        plot = plots.sharpe_intervals(found["figures"]) if found["figures"] else ""
+        cards.append(_card(plot + _sentences(read), "How sure is it?"))
+    return ["<h2>Luck</h2>", _pair(cards)]
+
+
+def _regimes(section: Mapping[str, Any] | None) -> list[str]:
+    if section is None or not section["kinds"]:
+        return []
+    drawn = [_card(plots.regimes(kind, of), f"By {kind}") for kind, of in section["kinds"].items() if of]
+    heads = ["regime", "", "rows", "log-loss saved", "hits", "bars", "Sharpe"]
+    rows = [
+        [
+            ("", kind),
+            ("", part["label"]),
+            ("number", f"{part['rows']:,}"),
+            ("number", _number(part["log_loss_gain"], "+.4f")),
+            ("number", _number(part["hit_rate"], ".1%")),
+            ("number", f"{part['bars']:,}"),
+            ("number", _number(part["sharpe"], ".2f")),
+        ]
+        for kind, of in section["kinds"].items()
+        for part in of
+    ]
+    note = _sentences(readings.regimes(section))
+    return [
+        "<h2>In which markets did it work?</h2>",
+        _pair(drawn),
+        _card(note + _table(heads, rows, numbers_from=2)),
+    ]
+
+
 def _cards(report: ReportInput) -> list[str]:
-    y, p = np.asarray(report.y, dtype=np.float64), np.asarray(report.p, dtype=np.float64)
+    y, p = classification.last_against_rest(report.y, report.p)
+    signal = p if report.signal is None else np.asarray(report.signal, dtype=np.float64)
     evidence = report.evidence
     losses = {name: figures["log_loss_by_fold"] for name, figures in evidence["models"].items()}
-    cards = [
-        _card(plots.calibration(y, p), "Does 60 % mean 60 %?"),
+    name = list(evidence["classes"])[-1]
+    return [
+        _card(plots.calibration(y, p, name), "Does 60 % mean 60 %?"),
         _card(plots.fold_losses(losses, evidence["baseline"]), "Is the skill steady? Below zero is better"),
-        _card(plots.histogram(p, report.thresholds), "How often does it have an opinion?"),
+        _card(plots.histogram(signal, report.thresholds), "How often does it have an opinion?"),
     ]
-    if report.importance:
-        cards.append(_card(plots.importance(report.importance), "What does it look at?"))
-    return cards
+
+
+def _importance(section: Mapping[str, Any] | None) -> list[str]:
+    if section is None or not section["features"]:
+        return []
+    rows = [
+        [
+            ("value", of["feature"]),
+            ("number", _number(of["permutation"], "+.5f")),
+            ("number", _number(of["permutation_std"], ".5f")),
+            ("number", _number(of["shap"], ".4f")),
+        ]
+        for of in section["features"][:_FEATURES]
+    ]
+    heads = ["feature", "permuted", "±", "mean |SHAP|"]
+    cards = [
+        _card(plots.importance(section["features"], _FEATURES), "Rise of log-loss out of sample"),
+        _card(_table(heads, rows, numbers_from=1), "Log-loss and log-odds"),
+    ]
+    return ["<h2>What does it look at?</h2>", f"<p>{escape(readings.importance(section))}</p>", _pair(cards)]
+
+
+def _paths(section: Mapping[str, Any] | None) -> list[str]:
+    if not section:
+        return []
+    cards = [
+        _card(plots.paths(section, "sharpe", "Sharpe a year"), "Sharpe over the histories"),
+        _card(plots.paths(section, "log_loss", "log-loss"), "Log-loss over the histories"),
+    ]
+    note = (
+        '<p class="note">Combinatorial purged validation trains on both sides of what it tests: the spread '
+        "says how much hangs on which history happened, not what could have been earned.</p>"
+    )
+    read = _card(_sentences(readings.paths(section)) + note)
+    return ["<h2>Had history been another</h2>", _pair(cards), read]
+
+
+def _leaks(findings: Sequence[Mapping[str, Any]] | None) -> str:
+    rows = [
+        [
+            ("pass" if finding["passed"] else "fail", "passed" if finding["passed"] else "FAILED"),
+            ("", finding["check"]),
+            ("value", finding["detail"]),
+        ]
+        for finding in findings or ()
+    ]
+    return f"<p>{escape(readings.leaks(findings))}</p>" + (
+        _table(["", "check", "finding"], rows) if rows else ""
+    )
 
 
 def _checks(checks: Iterable[Check]) -> str:
@@ -188,11 +282,12 @@ def _models(evidence: Mapping[str, Any]) -> str:
         ]
         rows.append([("", name), *(("number", cell) for cell in cells)])
     marked = [index for index, (name, _) in enumerate(ranked) if name == primary]
+    shares = ", ".join(f"{share:.1%} {escape(name)}" for name, share in evidence["classes"].items())
     note = (
-        f'<p class="note">{evidence["rows"]:,} rows in {evidence["folds"]} test blocks, '
-        f"{evidence['positives']:.1%} up. {escape(primary)} is the model that would serve, "
-        f"{escape(baseline)} the one it must beat. A coin has log-loss .6931 and AUC .5. "
-        f"Sharpe and drawdown are after costs.</p>"
+        f'<p class="note">{evidence["rows"]:,} rows in {evidence["folds"]} test blocks: {shares}. '
+        f"{escape(primary)} is the model that would serve, {escape(baseline)} the one it must beat. An even "
+        f"guess has log-loss {log(len(evidence['classes'])):.4f} and AUC .5. Sharpe and drawdown are after "
+        f"costs.</p>"
     )
     return _table(heads, rows, numbers_from=1, marked=marked) + note
 
@@ -220,6 +315,14 @@ def _table(
         for at, row in enumerate(rows)
     )
     return f"<table>{f'<thead><tr>{head}</tr></thead>' if heads else ''}<tbody>{body}</tbody></table>"
+
+
+def _sentences(read: Iterable[str]) -> str:
+    return '<ul class="read">' + "".join(f"<li>{escape(one)}</li>" for one in read) + "</ul>"
+
+
+def _pair(cards: Iterable[str]) -> str:
+    return f'<div class="pair">{"".join(cards)}</div>'
 
 
 def _card(content: str, heading: str = "") -> str:

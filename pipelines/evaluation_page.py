@@ -11,8 +11,6 @@ from pipelines.params import Params
 from pipelines.tables import read_table
 from pipelines.workspace import REPORTS, STORE
 
-_FEATURES_SHOWN = 20
-
 
 def write_page(
     root: Path, params: Params, verdict: Verdict, evidence: dict[str, Any], reports: Path | None = None
@@ -20,7 +18,6 @@ def write_page(
     """Render the page of the ensemble's out-of-sample record into `reports`, the workspace's by default."""
     returns = read_table(root / STORE / "evaluate" / "returns.parquet")
     nested = read_table(root / STORE / "train" / "nested.parquet")
-    importance = read_table(root / STORE / "evaluate" / "importance.parquet")["importance"]
     facts = stored.bar_facts(root)
     page = render(
         ReportInput(
@@ -33,7 +30,6 @@ def write_page(
             benchmark=returns["benchmark"].to_numpy(),
             y=nested["y"].to_numpy(),
             p=nested["probability"].to_numpy(),
-            importance={str(k): float(v) for k, v in importance.head(_FEATURES_SHOWN).items()},
             thresholds=(params.backtest.sell, params.backtest.buy),
         )
     )

@@ -155,7 +155,7 @@ def test_log_loss_and_brier_are_proper():
     rng = np.random.default_rng(4)
     p = rng.dirichlet(np.ones(3), 20_000)
     y = (rng.uniform(size=20_000)[:, None] > p.cumsum(axis=1)).sum(axis=1)
-    for off in (p**1.3, p**0.7, p + [0.1, 0, 0]):
+    for off in (p**1.3, p**0.7, p + np.array([0.1, 0, 0])):
         other = off / off.sum(axis=1, keepdims=True)
         assert c.log_loss(y, p) < c.log_loss(y, other)
         assert c.brier(y, p) < c.brier(y, other)

@@ -53,6 +53,10 @@ def test_a_good_record_passes_everything(record, parity):
             "Sharpe of logistic 3.500 > 3.000: too good",
         ),
         (("models", "lightgbm", "hit_rate"), 0.7, "credible_hit_rate", "Hit rate of lightgbm 0.700 >"),
+        (("models", "lightgbm", "auc"), 0.8, "credible_auc", "AUC of lightgbm 0.800 > 0.750: too good"),
+        (("leaks", 0, "passed"), False, "no_leak", "1 leak check of 1 failed > 0: future_shuffled: 120"),
+        (("leaks",), None, "no_leak", "No leak check was run"),
+        (("leaks",), [], "no_leak", "No leak check was run"),
     ],
 )
 def test_each_rule_says_no_alone(record, parity, path, value, rule, words):
@@ -112,9 +116,20 @@ def test_verdict_survives_json(record, parity):
 
 
 def test_a_majority_class_moves_the_limit_on_hits(record, parity):
-    record["positives"] = 0.7
+    record["classes"] = {"down": 0.3, "up": 0.7}
     record["models"]["ensemble"]["hit_rate"] = 0.75
     assert judge(record, parity, SERVE, TRADE, bundle_fault=None).tradable
+
+
+@pytest.mark.parametrize(
+    ("shares", "limit"),
+    [([0.5, 0.5], 0.6), ([0.3, 0.7], 0.8), ([1 / 3] * 3, 0.6), ([0.2, 0.6, 0.2], 0.6 + 0.6 - 1 / 3)],
+)
+def test_the_limit_on_hits_follows_classes_and_majority(record, parity, shares, limit):
+    record["classes"] = dict(zip("abc", shares, strict=False))
+    checks = judge(record, parity, SERVE, TRADE, bundle_fault=None).checks
+    check = next(check for check in checks if check.rule == "credible_hit_rate")
+    assert check.threshold == pytest.approx(limit)
 
 
 def test_recount_uses_number_and_variance_of_all_trials(record):
@@ -168,7 +183,7 @@ def test_a_single_trial_is_the_probabilistic_sharpe(record):
         figures["sharpe_per_period"], figures["n"], figures["skew"], figures["kurtosis"], trials=1, variance=0
     )
     assert recount(record, Tried(), TRADE).value == expected
-    assert "over 1 trial:" in recount(record, Tried(), TRADE).reason
+    assert "over 1 trial, tuning and abandoned runs included:" in recount(record, Tried(), TRADE).reason
 
 
 def test_noise_is_not_tradable(inputs, parity):

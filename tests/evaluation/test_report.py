@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from core.errors import DataError
+from evaluation.evidence import assemble
 from evaluation.gates import ServeRules, TradeRules, judge
 from evaluation.report import ReportInput, render
 
@@ -38,7 +39,8 @@ class Balance(HTMLParser):
 
 
 @pytest.fixture
-def page_input(inputs, record, parity) -> ReportInput:
+def page_input(inputs, whole, parity) -> ReportInput:
+    record = assemble(**whole)
     rng = np.random.default_rng(0)
     return ReportInput(
         title="sp500 1d <test>",
@@ -50,7 +52,6 @@ def page_input(inputs, record, parity) -> ReportInput:
         benchmark=rng.normal(0.0003, 0.01, 900),
         y=inputs["y"],
         p=inputs["probabilities"]["ensemble"],
-        importance={f"feature_{i}": float(i) for i in range(40)},
         thresholds=(0.45, 0.55),
     )
 
@@ -76,7 +77,7 @@ def test_page_is_one_offline_document(page_input):
     assert not re.search(r'(?:src|href)="(?!#)', re.sub(r'xmlns[:\w]*="[^"]*"', "", page))
     assert "<script" not in page
     assert not re.search(r"url\((?!#)", page)
-    assert page.count("<svg") == 6
+    assert page.count("<svg") == 12
     parser = Balance()
     parser.feed(page)
     assert parser.open == []
@@ -119,11 +120,14 @@ def test_every_model_and_rule_is_listed(page_input, record):
         assert f">{check.rule}</td>" in page
 
 
-def test_page_without_importance_or_trades(page_input, record):
-    record["backtest"] |= {"sharpe": None, "trades": 0}
-    page = render(replace(page_input, importance={}, returns=np.zeros(900), evidence=record))
+def test_page_without_what_was_not_measured(page_input, record):
+    """Neither accounts bar by bar, nor importance, paths, leak checks or trades."""
+    bare = {**record, "importance": None, "leaks": None}
+    bare["backtest"] = {**record["backtest"], "sharpe": None, "trades": 0}
+    page = render(replace(page_input, returns=np.zeros(900), evidence=bare))
     assert page.count("<svg") == 5
     assert "<b>–</b>" in page
+    assert "No leak check was run." in page
 
 
 def test_long_histories_stay_small_and_keep_the_extremes(page_input):
