@@ -39,19 +39,20 @@ class Family:
     ) -> Fitted:
         """Fit on `rows` (ascending indices into `data`) and nothing else, on one thread.
 
+        A row of weight 0 is as if it were not there.
         Early stopping uses a purged inner tail block of `rows`. `window` is the number of bars a
         sequence model sees; the others ignore it. `prepared` is what `prepare` made of the same rows: it
         saves time and changes nothing. Same arguments, same fit, bit for bit.
         DataError: too few rows, one class only; ConfigurationError: an unknown or mistyped parameter.
         """
-        module = self._load_module()
+        module, rows = self._load_module(), rows[data.w[rows] > 0.0]
         extra = {} if prepared is None else {"prepared": prepared}
         fitted = module.fit(data, rows, seed=seed, window=window, params=self.read_params(params), **extra)
         return cast("Fitted", fitted)
 
     def prepare(self, data: Dataset, rows: Rows, params: Mapping[str, Any]) -> Any:
         """What many fits on the same `rows` can share, such as binned features; None when nothing is."""
-        module = self._load_module()
+        module, rows = self._load_module(), rows[data.w[rows] > 0.0]
         return module.prepare(data, rows, self.read_params(params)) if hasattr(module, "prepare") else None
 
     def search_space(self) -> SearchSpace:

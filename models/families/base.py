@@ -122,6 +122,7 @@ def inner_split(data: Dataset, rows: Rows, share: float) -> tuple[Rows, Rows]:
     the spans [t, t1) of the two blocks are disjoint. DataError when either has
     fewer than 20 rows or one class only.
     """
+    check_classes(data, rows)
     cut = len(rows) - max(1, round(share * len(rows)))
     tail = rows[cut:]
     fitting = rows[:cut][data.t1[rows[:cut]] <= data.times[tail[0]]]

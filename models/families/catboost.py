@@ -90,21 +90,47 @@ class CatBoost:
         write_sealed(directory / "model.json", _to_json(self.model).encode())
 
 
-def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) -> CatBoost:
-    """Find the number of trees on the inner block, then grow that many on all `rows`."""
+@dataclass(frozen=True)
+class Prepared:
+    """Binned features of one fold, and the margins [K] its boosting starts from; of fits with this `key`."""
+
+    key: tuple[Any, ...]
+    fitting: Pool
+    tail: Pool
+    every: Pool
+    start: Floats
+    offsets: Floats
+
+
+def prepare(data: Dataset, rows: Rows, params: Params) -> Prepared:
+    """Bin the inner blocks of `rows`, and all of them."""
     _check_varies(data, rows)
     fitting, tail = inner_split(data, rows, params.inner_share)
+    inner_start, start = _start(data, fitting, params), _start(data, rows, params)
+    pools = _pool(data, fitting, params, inner_start), _pool(data, rows, params, start)
+    for pool in pools:
+        pool.quantize(border_count=params.border_count)
+    train, every = pools
+    _, offsets = class_balance(data.y[rows], data.w[rows], params.class_weight, len(start))
+    inner = _pool(data, tail, params, inner_start)
+    return Prepared(_key(params), train, inner, every, start, offsets)
+
+
+def fit(
+    data: Dataset, rows: Rows, *, seed: int, window: int, params: Params, prepared: Prepared | None = None
+) -> CatBoost:
+    """Find the number of trees on the inner block, then grow that many on all `rows`."""
+    if prepared is None or prepared.key != _key(params):
+        prepared = prepare(data, rows, params)
     classes, mean_weight = len(data.classes), float(np.mean(data.w[rows]))
     searched = _classifier(seed, params, params.max_rounds, mean_weight, classes)
-    start = _start(data, fitting, params)
-    train, inner = _pool(data, fitting, params, start), _pool(data, tail, params, start)
-    searched.fit(train, eval_set=inner, early_stopping_rounds=params.patience, verbose=False)
+    searched.fit(
+        prepared.fitting, eval_set=prepared.tail, early_stopping_rounds=params.patience, verbose=False
+    )
     model = _classifier(seed, params, searched.get_best_iteration() + 1, mean_weight, classes)
-    start = _start(data, rows, params)
-    model.fit(_pool(data, rows, params, start), verbose=False)
-    _, offsets = class_balance(data.y[rows], data.w[rows], params.class_weight, classes)
+    model.fit(prepared.every, verbose=False)
     scale, _ = model.get_scale_and_bias()
-    bias = start + offsets
+    bias = prepared.start + prepared.offsets
     model.set_scale_and_bias(scale, bias.tolist() if classes > 2 else float(bias[1] - bias[0]))
     return CatBoost(_from_json(_to_json(model)))
 
@@ -112,6 +138,11 @@ def fit(data: Dataset, rows: Rows, *, seed: int, window: int, params: Params) ->
 def load(directory: Path) -> CatBoost:
     """The inverse of `CatBoost.save`."""
     return CatBoost(_from_json(read_sealed(directory / "model.json").decode()))
+
+
+def _key(params: Params) -> tuple[Any, ...]:
+    """What shapes the binned features and their weights."""
+    return params.border_count, params.class_weight, params.inner_share
 
 
 def _start(data: Dataset, rows: Rows, params: Params) -> Floats:

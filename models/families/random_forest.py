@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from sklearn.ensemble import RandomForestClassifier
 
 from models.families.base import (
     FamilyParams,
+    Options,
     SearchSpace,
     Span,
     check_classes,
@@ -32,20 +33,22 @@ class Params(FamilyParams):
     """Parameters of the random forest; the names are scikit-learn's where it has one."""
 
     n_estimators: int = Field(300, ge=1, description="trees")
-    max_depth: int = Field(6, ge=1, le=30, description="levels per tree")
-    min_samples_leaf: int = Field(30, ge=1, description="drawn rows per leaf, at least")
-    max_features: float = Field(0.2, gt=0, le=1, description="share of features each split may use")
-    max_samples: float = Field(
-        1.0, gt=0, le=1, description="rows each tree draws by weight, as a share of the sum of weights"
+    max_depth: int = Field(4, ge=1, le=30, description="levels per tree")
+    min_samples_leaf: int = Field(50, ge=1, description="drawn rows per leaf, at least")
+    max_features: Literal["sqrt"] | Annotated[float, Field(gt=0, le=1)] = Field(
+        "sqrt", description="features each split may use: 'sqrt' of their number, or a share"
     )
-    prior_rows: float = Field(100.0, ge=0, description="rows of the overall rates that each leaf is given")
+    max_samples: float = Field(
+        0.6, gt=0, le=1, description="rows each tree draws by weight, as a share of the sum of weights"
+    )
+    prior_rows: float = Field(100.0, gt=0, description="rows of the overall rates that each leaf is given")
 
 
 SPACE: SearchSpace = {
-    "max_depth": Span(1, 10),
-    "min_samples_leaf": Span(20, 400, log=True),
-    "max_features": Span(0.05, 0.6, log=True),
-    "max_samples": Span(0.2, 1.0),
+    "max_depth": Span(1, 8),
+    "min_samples_leaf": Span(20, 200, log=True),
+    "max_features": Options(("sqrt", 0.05, 0.2, 0.4)),
+    "max_samples": Span(0.3, 1.0),
     "prior_rows": Span(10.0, 1000.0, log=True),
 }
 

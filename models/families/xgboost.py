@@ -33,7 +33,7 @@ class Params(FamilyParams):
 
     learning_rate: float = Field(0.01, gt=0, le=1, description="shrinkage of each tree")
     max_depth: int = Field(2, ge=1, le=12, description="levels per tree")
-    min_child_weight: float = Field(20.0, ge=0, description="Hessian per leaf, at least: a quarter per row")
+    min_child_weight: float = Field(5.0, ge=0, description="Hessian per leaf, at least: a quarter per row")
     reg_lambda: float = Field(50.0, ge=0, description="ridge on leaf values, in units of the Hessian")
     colsample_bytree: float = Field(0.5, gt=0, le=1, description="share of features each tree may use")
     subsample: float = Field(0.6, gt=0, le=1, description="share of rows each tree may use")
@@ -46,7 +46,7 @@ class Params(FamilyParams):
 SPACE: SearchSpace = {
     "learning_rate": Span(0.003, 0.05, log=True),
     "max_depth": Span(1, 5),
-    "min_child_weight": Span(5.0, 100.0, log=True),
+    "min_child_weight": Span(1.0, 50.0, log=True),
     "reg_lambda": Span(1.0, 500.0, log=True),
     "colsample_bytree": Span(0.2, 1.0),
     "subsample": Span(0.4, 1.0),
