@@ -28,6 +28,7 @@ Model = Annotated[
     str | None,
     typer.Option("--model", help="Registry name such as sp500-1d; default: the only one there is."),
 ]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; kept in the registry.")]
 Day = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="A day, UTC.")]
 
 
@@ -114,11 +115,21 @@ def backtest(json: Json = False) -> None:
 
 
 @app.command()
-def models(model: Model = None, json: Json = False) -> None:
-    """List registered versions with their evidence."""
+def models(
+    versions: Annotated[list[str] | None, typer.Argument(help="Only these, such as 3 5.")] = None,
+    model: Model = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="A column per version, also of more than four.")
+    ] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="Who was champion when, and why, instead.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show registered versions with their evidence side by side, and challenger against champion."""
     from cli import registry as verb
 
-    verb.models(model, as_json=json)
+    verb.models(verb.Request(model, tuple(versions or ()), compare, history), as_json=json)
 
 
 @app.command()
@@ -126,22 +137,23 @@ def promote(
     version: Annotated[str | None, typer.Argument(help="Version; default: the challenger.")] = None,
     model: Model = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overrule the gate; recorded with your user name.")
+        bool, typer.Option("--force", help="Overrule the gate; needs --reason, recorded with your name.")
     ] = False,
+    reason: Reason = "",
     json: Json = False,
 ) -> None:
     """Make a version the champion, if the gate agrees (exit 3 when it does not)."""
     from cli import registry as verb
 
-    verb.promote(version, model, force=force, as_json=json)
+    verb.promote(version, model, force=force, reason=reason, as_json=json)
 
 
 @app.command()
-def rollback(model: Model = None, json: Json = False) -> None:
-    """Give the champion's alias back to the version that held it before."""
+def rollback(model: Model = None, reason: Reason = "", json: Json = False) -> None:
+    """Give the champion's alias back to the version before, if its files are whole (exit 3 when not)."""
     from cli import registry as verb
 
-    verb.rollback(model, as_json=json)
+    verb.rollback(model, reason=reason, as_json=json)
 
 
 @app.command()

@@ -11,7 +11,8 @@ from core.bundle import MANIFEST, MODEL, REFERENCE, REGISTRATION, Manifest, load
 from core.errors import ArtifactError, GateRefused, RegistryError, UsageError
 from core.files import read_json, sha256_file
 from core.settings import Settings
-from evaluation.gates import compare
+from evaluation.comparison import Comparison, paired
+from evaluation.gates import not_worse
 from evaluation.verdict import Check, Verdict
 from pipelines.params import PARAMS_FILE, Promotion, load
 from pipelines.tables import read_table
@@ -93,7 +94,7 @@ def _place_new(
         registry.set_alias(model, CHAMPION, version, lost, _BY)
         registry.delete_alias(model, CHALLENGER)
         return Placement(model, version, CHAMPION, f"replaces version {champion.version}, of which {lost}")
-    check = against_champion(champion, candidate, rules)
+    check = against_champion(champion, candidate, rules).check
     if check.passed:
         registry.set_alias(model, CHAMPION, version, check.reason, _BY)
         registry.delete_alias(model, CHALLENGER)
@@ -154,7 +155,7 @@ def _against(
         )
     checks = integrity(candidate)
     if current is not None and not damage(champion := find(registry, model, current)):
-        checks.append(against_champion(champion, candidate, rules))
+        checks.append(against_champion(champion, candidate, rules).check)
     return tuple(check.reason for check in checks if not check.passed)
 
 
@@ -225,66 +226,93 @@ def damage(version: "Version") -> str:
     return ""
 
 
-def against_champion(champion: "Version", challenger: "Version", rules: Promotion) -> Check:
+@dataclass(frozen=True)
+class Rivals:
+    """Two versions on the rows that neither was trained on; `found` is None where nothing can be compared."""
+
+    champion: str
+    challenger: str
+    found: Comparison | None
+    check: Check
+
+
+def against_champion(champion: "Version", challenger: "Version", rules: Promotion) -> Rivals:
     """Compare two versions on rows that neither was trained on."""
-    old, new = load_manifest(champion.directory), load_manifest(challenger.directory)
-    if old.tradable and not new.tradable:
-        return _refused("the champion may trade and this version may not")
-    if new.as_of < old.as_of:
-        return _refused(f"it knows bars up to {new.as_of}, the champion up to {old.as_of}")
-    if old.label != new.label:
-        return _refused(
-            f"labels differ (the champion's {_spelt(old.label)}; this version's {_spelt(new.label)}), "
-            "so their losses cannot be compared"
-        )
-    theirs = _judged(challenger)
+
+    def refused(reason: str) -> Rivals:
+        check = Check("challenger_not_worse", "quality", False, None, None, reason)
+        return Rivals(champion.version, challenger.version, None, check)
+
+    try:
+        old, new = load_manifest(champion.directory), load_manifest(challenger.directory)
+        if hindrance := _incomparable(old, new):
+            return refused(hindrance)
+        theirs = _judged(challenger, new)
+    except ArtifactError as error:
+        return refused(f"this version's evidence is gone, so the two cannot be compared: {error}")
     try:
         ours = _champion_probabilities(champion, old, challenger, new)
     except ArtifactError as error:
-        return _refused(f"the champion's evidence is gone, so the two cannot be compared: {error}")
+        return refused(f"the champion's evidence is gone, so the two cannot be compared: {error}")
     rows = theirs.index.intersection(ours.dropna().index)
-    return compare(
-        ours[rows].to_numpy(),
-        theirs.loc[rows, "probability"].to_numpy(),
-        theirs.loc[rows, "y"].to_numpy(),
-        min_rows=rules.min_rows,
-        tolerance=rules.tolerance,
-        worse_p=rules.worse_p,
-        horizon=int(new.label["horizon"]),
-    )
+    first, second = (_compared(frame.loc[rows, new.classes].to_numpy()) for frame in (ours, theirs))
+    found = paired(first, second, theirs.loc[rows, "y"].to_numpy(), horizon=int(new.label["horizon"]))
+    check = not_worse(found, min_rows=rules.min_rows, tolerance=rules.tolerance, worse_p=rules.worse_p)
+    if old.tradable and not new.tradable:
+        check = refused("the champion may trade and this version may not").check
+    return Rivals(champion.version, challenger.version, found, check)
 
 
-def _spelt(label: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(label.items()))
+def _incomparable(old: Manifest, new: Manifest) -> str:
+    """Why the losses of two bundles cannot be set against each other; empty when they can."""
+    if new.as_of < old.as_of:
+        return f"it knows bars up to {new.as_of}, the champion up to {old.as_of}"
+    if (old.label, old.classes) != (new.label, new.classes):
+        return (
+            f"labels differ (the champion's {_spelt(old)}; this version's {_spelt(new)}), "
+            "so their losses cannot be compared"
+        )
+    return ""
 
 
-def _refused(reason: str) -> Check:
-    return Check("challenger_not_worse", "quality", False, None, None, reason)
+def _spelt(manifest: Manifest) -> str:
+    parts = ", ".join(f"{name} {value}" for name, value in sorted(manifest.label.items()))
+    return f"{parts}: {' or '.join(manifest.classes)}"
 
 
 def _evidence(version: "Version") -> Path:
     return version.directory.parent / "evidence"
 
 
-def _judged(version: "Version") -> pd.DataFrame:
-    return read_table(_evidence(version) / "nested.parquet")
+def _judged(version: "Version", manifest: Manifest) -> pd.DataFrame:
+    """Out-of-sample class probabilities of the ensemble by bar close, and the outcomes `y`."""
+    from models.columns import FINAL, from_columns
+
+    nested = read_table(_evidence(version) / "nested.parquet")
+    known = from_columns(nested, FINAL, manifest.classes)
+    return pd.DataFrame(known, nested.index, manifest.classes).assign(y=nested["y"])
+
+
+def _compared(probability: Any) -> Any:
+    """Two classes by the probability of the last, as everywhere else: a difference would round otherwise."""
+    return probability[:, 1] if probability.shape[1] == 2 else probability
 
 
 def _champion_probabilities(
     champion: "Version", old: Manifest, challenger: "Version", new: Manifest
-) -> pd.Series:
-    """P(up) of the champion: out of fold up to its as-of bar, from its graph after it."""
-    out_of_fold = _judged(champion)["probability"]
-    if old.definitions != new.definitions:
+) -> pd.DataFrame:
+    """Class probabilities of the champion: out of fold up to its as-of bar, from its graph after it."""
+    out_of_fold = _judged(champion, old)[old.classes]
+    if old.definitions != new.definitions or old.as_of == new.as_of:
         return out_of_fold
     from models.dataset import windows
     from models.onnx_run import Runner
 
-    reference = pd.read_parquet(challenger.directory / REFERENCE).set_index("bar_time")
+    reference = read_table(challenger.directory / REFERENCE).set_index("bar_time")
     x = np.ascontiguousarray(reference[list(old.definitions)].to_numpy(dtype=np.float32))
     later = np.flatnonzero(reference.index > pd.Timestamp(old.as_of))
     later = later[later >= old.window - 1]
     if len(later) == 0:
         return out_of_fold
     answers = Runner((champion.directory / MODEL).read_bytes())(windows(x, later, old.window))
-    return pd.concat([out_of_fold, pd.Series(answers.probability, reference.index[later])])
+    return pd.concat([out_of_fold, pd.DataFrame(answers.classes, reference.index[later], old.classes)])

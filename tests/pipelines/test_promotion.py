@@ -1,15 +1,30 @@
 """Who serves: placement, promotion by gate or force, and the way back, also after kills and lost files."""
 
+import math
+import re
 import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from msgspec import structs
 
-from core.bundle import HASHED, MANIFEST, MODEL, Manifest, write_struct
-from core.errors import ArtifactError, GateRefused, UsageError
+from core.bundle import (
+    HASHED,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    FeatureDefinition,
+    Manifest,
+    load_manifest,
+    write_struct,
+)
+from core.errors import GateRefused, UsageError
 from core.files import sha256_file, write_json
 from core.settings import Settings
 from core.signal import Thresholds
@@ -17,7 +32,8 @@ from evaluation.verdict import Check
 from models.versions import Version
 from pipelines import promotion
 from pipelines.params import load
-from pipelines.promotion import CHALLENGER, CHAMPION, place
+from pipelines.promotion import CHALLENGER, CHAMPION, Rivals, against_champion, place
+from pipelines.tables import read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = load(ROOT / "params.yaml").promotion
@@ -107,10 +123,14 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
     made = FakeRegistry([make_version(tmp_path, "1"), make_version(tmp_path, "2")])
     made.held[CHAMPION] = "1"
     made.done.add("1")
-    agreed = Check("challenger_not_worse", "quality", True, 0.0, 0.0, "no worse")
-    monkeypatch.setattr(promotion, "against_champion", lambda *_: agreed)
+    answer(monkeypatch, Check("challenger_not_worse", "quality", True, 0.0, 0.0, "no worse"))
     monkeypatch.setattr(promotion, "open_registry", lambda _: made)
     return made
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, check: Check) -> None:
+    """Let the paired comparison end in `check`."""
+    monkeypatch.setattr(promotion, "against_champion", lambda *_: Rivals("1", "2", None, check))
 
 
 def put(registry: FakeRegistry) -> str | None:
@@ -135,26 +155,9 @@ def test_a_version_that_was_placed_keeps_what_it_has(registry: FakeRegistry) -> 
 def test_a_champion_whose_files_are_gone_is_replaced(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = Check("challenger_not_worse", "quality", False, None, None, "worse")
-    monkeypatch.setattr(promotion, "against_champion", lambda *_: refused)
+    refuse(monkeypatch)
     (registry.versions("own-1d")[0].directory / MODEL).unlink()
     assert put(registry) == CHAMPION
-
-
-def test_a_champion_without_evidence_makes_a_challenger(
-    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
-    champion, candidate = registry.versions("own-1d")
-    monkeypatch.setattr(promotion, "_judged", lambda v: None if v is candidate else _gone())
-    check = promotion.against_champion(champion, candidate, RULES)
-    assert not check.passed
-    assert "nested.parquet is gone" in check.reason
-    assert put(registry) == CHALLENGER
-
-
-def _gone(*_: object) -> None:
-    raise ArtifactError("nested.parquet is gone")
 
 
 @pytest.fixture
@@ -172,8 +175,7 @@ def serving_second(registry: FakeRegistry) -> FakeRegistry:
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    worse = Check("challenger_not_worse", "quality", False, 0.1, 0.0, "it is worse")
-    monkeypatch.setattr(promotion, "against_champion", lambda *_: worse)
+    answer(monkeypatch, Check("challenger_not_worse", "quality", False, 0.1, 0.0, "it is worse"))
 
 
 def fail_integrity(registry: FakeRegistry, version: str) -> None:
@@ -297,3 +299,136 @@ def test_a_damaged_champion_is_replaced_without_a_comparison(
     refuse(monkeypatch)
     hurt(registry.versions("own-1d")[0], "gone")
     assert promotion.promote(settings, "own-1d", "2").alias == CHAMPION
+
+
+ROWS = 200
+TIMES = pd.date_range("2018-01-01", periods=ROWS, freq="D", tz="UTC", name="timestamp")
+
+
+def rival(root: Path, number: str, quality: float = 0.3, *, seed: int = 0, **manifest: Any) -> Version:
+    """A version that says P(outcome) = 0.5 + `quality` and a little noise, over two or three classes."""
+    version = make_version(root, number)
+    known = load_manifest(version.directory)
+    made = structs.replace(known, **{"as_of": str(TIMES[-1].isoformat()), **manifest})
+    write_struct(version.directory / MANIFEST, made)
+    k = len(made.classes)
+    y = np.random.default_rng(5).integers(0, k, ROWS).astype(float)
+    noise = np.random.default_rng(seed).uniform(-0.01, 0.01, ROWS)
+    hit = 1 / k + quality * (1 - 1 / k) + noise
+    p = np.where(np.arange(k) == y[:, None], hit[:, None], ((1 - hit) / (k - 1))[:, None])
+    columns = {"probability": p[:, -1], "y": y} | ({"probability.flat": p[:, 1]} if k == 3 else {})
+    evidence = version.directory.parent / "evidence"
+    write_table(evidence / "nested.parquet", pd.DataFrame(columns, index=TIMES))
+    return version
+
+
+THREE: dict[str, Any] = {
+    "classes": ["down", "flat", "up"],
+    "label": {"kind": "triple_barrier", "horizon": 5, "classes": 3},
+}
+META: dict[str, Any] = {
+    "classes": ["wrong", "right"],
+    "label": {"kind": "fixed_horizon", "horizon": 5, "primary": "close - 1"},
+}
+
+
+@pytest.mark.parametrize("kind", [{}, THREE, META], ids=["direction", "barrier", "meta"])
+@pytest.mark.parametrize(("quality", "passed"), [(0.31, True), (0.3, True), (0.2, False)])
+def test_rivals_of_one_kind_are_compared_by_log_loss(
+    tmp_path: Path, kind: dict[str, Any], quality: float, passed: bool
+) -> None:
+    old, new = rival(tmp_path, "1", **kind), rival(tmp_path, "2", quality, seed=1, **kind)
+    done = against_champion(old, new, RULES)
+    assert done.found is not None
+    assert (done.champion, done.challenger, done.found.rows) == ("1", "2", ROWS)
+    assert done.check.passed is passed
+    assert done.found.difference == pytest.approx(naive_loss(new, kind) - naive_loss(old, kind))
+
+
+def naive_loss(version: Version, kind: dict[str, Any]) -> float:
+    """Mean of -ln P(what came), row by row."""
+    table = read_table(version.directory.parent / "evidence" / "nested.parquet")
+    total = 0.0
+    for row in table.to_dict("records"):
+        between = row.get("probability.flat", 0.0)
+        by_class = [
+            1 - row["probability"] - between,
+            *([between] if kind is THREE else []),
+            row["probability"],
+        ]
+        total -= math.log(by_class[int(row["y"])])
+    return total / len(table)
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger", "said"),
+    [
+        ({}, THREE, "kind fixed_horizon: down or up; this version's classes 3, .*down or flat or up"),
+        (THREE, {}, "labels differ"),
+        ({}, META, "primary close - 1: wrong or right"),
+        (META, {}, "labels differ"),
+        ({}, {"label": {"kind": "fixed_horizon", "horizon": 10}}, "horizon 5, .* this version's horizon 10"),
+        ({"as_of": "2030-01-01"}, {}, "it knows bars up to 2018-.*, the champion up to 2030-01-01"),
+        ({"tradable": True}, {}, "the champion may trade and this version may not"),
+    ],
+)
+def test_a_challenger_that_cannot_be_compared_is_refused_in_words(
+    tmp_path: Path, champion: dict[str, Any], challenger: dict[str, Any], said: str
+) -> None:
+    old, new = rival(tmp_path, "1", 0.1, **champion), rival(tmp_path, "2", 0.4, **challenger)
+    check = against_champion(old, new, RULES).check
+    assert not check.passed
+    assert re.search(said, check.reason)
+
+
+@pytest.mark.parametrize(
+    ("without", "whose"), [("1", "the champion's evidence"), ("2", "this version's evidence")]
+)
+def test_without_evidence_there_is_no_comparison_and_a_challenger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str, whose: str
+) -> None:
+    old, new = rival(tmp_path, "1"), rival(tmp_path, "2")
+    (tmp_path / without / "evidence" / "nested.parquet").unlink()
+    check = against_champion(old, new, RULES).check
+    assert not check.passed
+    assert check.reason.startswith(f"{whose} is gone, so the two cannot be compared")
+    registry = FakeRegistry([old, new])
+    registry.held[CHAMPION] = "1"
+    assert put(registry) == CHALLENGER
+    assert registry.held == {CHAMPION: "1", CHALLENGER: "2"}
+
+
+def test_too_few_shared_rows_are_no_comparison(tmp_path: Path) -> None:
+    old, new = rival(tmp_path, "1"), rival(tmp_path, "2", 0.4)
+    path = new.directory.parent / "evidence" / "nested.parquet"
+    write_table(path, read_table(path).iloc[: RULES.min_rows - 1])
+    check = against_champion(old, new, RULES).check
+    assert not check.passed
+    assert f"{RULES.min_rows - 1} rows" in check.reason
+
+
+def test_after_its_as_of_bar_the_champion_answers_from_its_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = [FeatureDefinition("x", "close")]
+    old = rival(tmp_path, "1", as_of=TIMES[99].isoformat(), features=features)
+    new = rival(tmp_path, "2", features=features)
+    path = old.directory.parent / "evidence" / "nested.parquet"
+    held = read_table(path)
+    write_table(path, held.iloc[:100])
+    column = held["probability"].to_numpy(dtype=np.float32)  # the feature is the answer
+    write_table(new.directory / REFERENCE, pd.DataFrame({"bar_time": TIMES, "x": column}))
+
+    class Graph:
+        def __init__(self, model: bytes) -> None:
+            assert model == (old.directory / MODEL).read_bytes()
+
+        def __call__(self, windows: Any) -> Any:
+            assert windows.shape == (100, 2, 1)
+            p = windows[:, -1, 0].astype(np.float64)
+            return SimpleNamespace(classes=np.column_stack([1 - p, p]))
+
+    monkeypatch.setattr("models.onnx_run.Runner", Graph)
+    found = against_champion(old, new, RULES).found
+    assert found is not None
+    assert (found.rows, found.difference) == (ROWS, pytest.approx(0.0, abs=1e-6))
