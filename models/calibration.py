@@ -2,107 +2,137 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import ArtifactError, ConfigurationError, DataError
-from models.logits import Floats, penalised_fit, prior_precisions, sigmoid
+from models.logits import Floats, SharedDesign, penalised_fit, prior_precisions, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Kind = Literal["sigmoid", "isotonic"]
+Kind = Literal["sigmoid", "isotonic", "temperature"]
+KINDS = ("sigmoid", "isotonic", "temperature")
 _PLATEAU_ROWS = 20.0
 
 
 @dataclass(frozen=True)
-class Calibrator:
-    """A monotone map from the stack's log-odds to a probability.
+class Steps:
+    """Linear interpolation of `y` over the strictly increasing knots `x`, constant outside them."""
 
-    `sigmoid`: p = sigmoid(a * z + b) (Platt 1999). `isotonic`: q = sigmoid(z), then linear
-    interpolation of `y` over the strictly increasing knots `x`, constant outside them.
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+    def __call__(self, at: Floats) -> Floats:
+        """Values [n] at `at` [n]."""
+        return np.asarray(np.interp(at, self.x, self.y), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A map from the combination's log-odds z [n, K-1] to class probabilities.
+
+    `sigmoid`: softmax(a * z + b), one slope and an intercept per class (Platt 1999). `temperature`:
+    softmax(a * z), a = 1 / T (Guo et al. 2017). `isotonic`: q = softmax(z), then `steps`: with two classes
+    one map of P(last); with three a map per class, against the others, normalised (Zadrozny & Elkan 2002).
     """
 
     kind: Kind
     a: float = 1.0
-    b: float = 0.0
-    x: tuple[float, ...] = ()
-    y: tuple[float, ...] = ()
+    b: tuple[float, ...] = (0.0,)
+    steps: tuple[Steps, ...] = ()
 
     def predict(self, z: Floats) -> Floats:
-        """Calibrated probabilities [n] of the stack's log-odds `z` [n]."""
-        if self.kind == "sigmoid":
-            return sigmoid(self.a * z + self.b)
-        return np.asarray(np.interp(sigmoid(z), self.x, self.y), dtype=np.float64)
+        """Calibrated class probabilities [n, K] of log-odds `z` [n, K-1]."""
+        if self.kind != "isotonic":
+            return softmax(self.a * z + np.array(self.b))
+        q = softmax(z)
+        if len(self.steps) == 1:
+            up = self.steps[0](q[:, 1])
+            return np.column_stack([1.0 - up, up])
+        raised = np.column_stack([step(q[:, k]) for k, step in enumerate(self.steps)])
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float64)
 
     def to_json(self) -> dict[str, Any]:
         """A mapping of plain numbers and lists; floats survive JSON exactly."""
-        return asdict(self)
+        steps = [{"x": list(s.x), "y": list(s.y)} for s in self.steps]
+        return {"kind": self.kind, "a": self.a, "b": list(self.b), "steps": steps}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`; ArtifactError when a field is missing."""
         try:
-            return cls(
-                kind=stored["kind"],
-                a=float(stored["a"]),
-                b=float(stored["b"]),
-                x=tuple(stored["x"]),
-                y=tuple(stored["y"]),
-            )
+            steps = tuple(Steps(tuple(s["x"]), tuple(s["y"])) for s in stored["steps"])
+            return cls(stored["kind"], float(stored["a"]), tuple(map(float, stored["b"])), steps)
         except (KeyError, TypeError, ValueError) as fault:
             raise ArtifactError(f"calibrator: unreadable ({fault!r}); fit it again") from fault
 
 
 def fit_calibrator(kind: Kind, z: Floats, y: Floats, w: Floats, *, shrinkage: float = 1.0) -> Calibrator:
-    """Fit on the log-odds `z`, outcomes `y` (0 or 1) and weights `w` of one block, each [n].
+    """Fit on the log-odds `z` [n, K-1], outcomes `y` (class numbers) and weights `w` [n] of one block.
 
     `z` must be out of sample, and later than everything that produced it, or calibration flatters.
     One block is a few hundred rows of faint signal, on which plain Platt scaling costs more log-loss
-    than it wins. So `sigmoid` is pulled to the identity as the stack is to its prior, `shrinkage` times
-    as hard; `isotonic` ignores `shrinkage` and wants some thousand rows.
+    than it wins. So `sigmoid` and `temperature` are pulled to the identity as the stack is to its prior,
+    `shrinkage` times as hard; `isotonic` asks each plateau for so many times more rows, and wants some
+    thousand.
     """
-    if kind not in ("sigmoid", "isotonic"):
-        raise ConfigurationError(f"ensemble.calibration = {kind!r}: must be sigmoid or isotonic")
+    if kind not in KINDS:
+        raise ConfigurationError(f"ensemble.calibration = {kind!r}: must be {', '.join(KINDS)}")
     if len(z) == 0:
         raise DataError("calibration: 0 rows, at least 1 is needed; lengthen the test blocks")
-    return _fit_sigmoid(z, y, w, shrinkage) if kind == "sigmoid" else _fit_isotonic(z, y, w, shrinkage)
+    if kind == "isotonic":
+        return Calibrator("isotonic", b=(0.0,) * z.shape[1], steps=_fit_steps(z, y, w, shrinkage))
+    return _fit_scale(kind, z, y, w, shrinkage)
 
 
-def _fit_sigmoid(z: Floats, y: Floats, w: Floats, shrinkage: float) -> Calibrator:
-    a, b = penalised_fit(
-        np.column_stack([z, np.ones_like(z)]),
+def _fit_scale(kind: Kind, z: Floats, y: Floats, w: Floats, shrinkage: float) -> Calibrator:
+    n, others = z.shape
+    free = others if kind == "sigmoid" else 0
+    steps = np.broadcast_to(np.eye(others)[:free, :, None], (free, others, n))
+    fitted = penalised_fit(
+        SharedDesign(np.concatenate([z.T[None], steps])),
         y,
         w,
         offset=np.zeros_like(z),
-        centre=np.array([1.0, 0.0]),
-        penalty=prior_precisions(shrinkage, 1),
+        centre=np.append(1.0, np.zeros(free)),
+        penalty=prior_precisions(shrinkage, 1, free),
     )
     # A falling map would turn every signal round on the evidence of one block.
-    return Calibrator("sigmoid", a=max(float(a), 0.0), b=float(b))
+    b = tuple(fitted[1:].tolist()) or (0.0,) * others
+    return Calibrator(kind, a=max(float(fitted[0]), 0.0), b=b)
 
 
-def _fit_isotonic(z: Floats, y: Floats, w: Floats, shrinkage: float) -> Calibrator:
-    """Isotonic plateaus, joined until each holds enough rows, each with one hit and one miss added.
+def _fit_steps(z: Floats, y: Floats, w: Floats, shrinkage: float) -> tuple[Steps, ...]:
+    """One map with two classes, since the other is its mirror; else one per class."""
+    q = softmax(z)
+    classes = [1] if q.shape[1] == 2 else range(q.shape[1])
+    return tuple(
+        _fit_isotonic(q[:, k], (y == k).astype(np.float64), w, shrinkage, q.shape[1]) for k in classes
+    )
 
-    A plateau of two or three rows at an edge would else answer nearly 0 or 1, and so would every outlier.
+
+def _fit_isotonic(q: Floats, hit: Floats, w: Floats, shrinkage: float, classes: int) -> Steps:
+    """Isotonic plateaus, joined until each holds enough rows, each with one row of every class added.
+
+    A plateau of two or three rows at an edge would else answer nearly 0 or 1, and so would every outlier;
+    and since no level is 0, three of them never sum to 0.
     """
     from sklearn.isotonic import IsotonicRegression
 
-    q = sigmoid(z)
-    fitted = IsotonicRegression(out_of_bounds="clip").fit(q, y, sample_weight=w)
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(q, hit, sample_weight=w)
     _, plateau = np.unique(fitted.predict(q), return_inverse=True)
     group = _joined(np.bincount(plateau, weights=w).tolist(), _PLATEAU_ROWS * shrinkage)[plateau]
     rows = np.bincount(group, weights=w)
-    levels = np.maximum.accumulate((np.bincount(group, weights=w * y) + 1.0) / (rows + 2.0))
+    levels = np.maximum.accumulate((np.bincount(group, weights=w * hit) + 1.0) / (rows + classes))
     knots: dict[float, float] = {}
     for number, level in enumerate(levels.tolist()):
         inside = q[group == number]
         knots |= {float(inside.min()): level, float(inside.max()): level}
-    return Calibrator("isotonic", x=tuple(knots), y=tuple(knots.values()))
+    return Steps(tuple(knots), tuple(knots.values()))
 
 
 def _joined(rows: list[float], least: float) -> NDArray[np.int64]:

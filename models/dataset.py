@@ -77,8 +77,7 @@ class Dataset:
 
     def side(self, rows: Rows) -> Floats | None:
         """Side of the primary signal at `rows` [k], for `Target.signal`; None when there is no primary."""
-        column = self.target.column
-        return None if column is None else self.x[rows, column].astype(np.float64)
+        return self.target.side(self.x[rows])
 
     @classmethod
     def from_frames(

@@ -93,12 +93,13 @@ class ClassDesign:
     def forward(self, c: Floats) -> Floats:
         """Log-odds [K-1, n]."""
         of_class = c.reshape(self.classes, -1)
-        return np.stack([np.einsum("fn,f->n", self.columns, own - of_class[0]) for own in of_class[1:]])
+        sums = [np.einsum("fn,f->n", self.columns, own - of_class[0]) for own in of_class[1:]]
+        return np.asarray(np.stack(sums), dtype=np.float64)
 
     def backward(self, g: Floats) -> Floats:
         """Sums over rows [P]."""
         sums = np.stack([np.einsum("fn,n->f", self.columns, own) for own in g])
-        return np.concatenate([-sums.sum(axis=0), sums.ravel()])
+        return np.asarray(np.concatenate([-sums.sum(axis=0), sums.ravel()]), dtype=np.float64)
 
 
 def prior_precisions(shrinkage: float, slopes: int, intercepts: int = 1) -> Floats:
@@ -130,7 +131,7 @@ def penalised_fit(
 
 def _indicators(y: Floats, others: int) -> Floats:
     """1 where a row is of the class [K-1, n], the first class left out."""
-    return (y[None, :] == np.arange(1, others + 1)[:, None]).astype(np.float64)
+    return np.asarray(y[None, :] == np.arange(1, others + 1)[:, None], dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,12 @@ class Runner:
         if len(windows) == 0:
             raise ArtifactError("the ONNX graph was given 0 windows: ask for at least 1")
         try:
-            probability, base, confidence = self._session.run(
+            probability, base, confidence, classes = self._session.run(
                 list(OUTPUTS), {INPUT: np.ascontiguousarray(windows)}
             )
         except _FAULTS as error:
             raise _unusable(error) from error
-        return Predictions(base, probability, confidence)
+        return Predictions(base, classes, probability, confidence)
 
 
 def _unusable(error: Any) -> ArtifactError:

@@ -10,7 +10,7 @@ from models.dataset import Features, Floats, Rows, windows
 from models.ensemble import Ensemble, Predictions
 from models.onnx_run import Runner
 
-_FINAL = ("probability", "confidence")
+_FINAL = {"class_probabilities": "classes", "probability": "probability", "confidence": "confidence"}
 _CHUNK = 512
 _SINGLES = 16
 
@@ -21,12 +21,12 @@ def check(
     x: Features,
     rows: Rows,
     *,
-    window: int,
     at_least: int = 5000,
     missing: float = 0.1,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Largest absolute difference per base model, of "probability" and of "confidence".
+    """Largest absolute difference of each base model's signal, and of every output of the ensemble, by name:
+    "class_probabilities", "probability" and "confidence".
 
     Held-out `rows` of `x` float32 [n, F] are compared as they are, then again with a random share `missing`
     of all values made NaN, as often as it takes to have `at_least` such rows; the first few also one by one,
@@ -34,16 +34,14 @@ def check(
     """
     if len(rows) == 0:
         raise DataError("parity: 0 held-out rows, at least 1 is needed: lengthen the test blocks")
-    runner, worst = Runner(model), dict.fromkeys((*ensemble.stack.names, *_FINAL), 0.0)
+    runner, worst = Runner(model), dict.fromkeys((*ensemble.names, *_FINAL), 0.0)
+    singles = [slice(k, k + 1) for k in range(min(_SINGLES, len(rows)))]
+    parts = [slice(start, start + _CHUNK) for start in range(0, len(rows), _CHUNK)]
     for values in _variants(x, -(-at_least // len(rows)), missing, seed):
         native = ensemble.predict(values, rows)
-        for start in range(0, len(rows), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            answers = runner(windows(values, rows[part], window))
-            _widen(worst, ensemble.stack.names, answers, native, part)
-        for k in range(min(_SINGLES, len(rows))):
-            part = slice(k, k + 1)
-            _widen(worst, ensemble.stack.names, runner(windows(values, rows[part], window)), native, part)
+        for part in [*parts, *singles]:
+            answers = runner(windows(values, rows[part], ensemble.window))
+            _widen(worst, ensemble.names, answers, native, part)
     return worst
 
 
@@ -60,8 +58,8 @@ def _widen(
 ) -> None:
     for column, name in enumerate(names):
         _keep(worst, name, answers.base[:, column], native.base[part, column])
-    _keep(worst, "probability", answers.probability, native.probability[part])
-    _keep(worst, "confidence", answers.confidence, native.confidence[part])
+    for name, field in _FINAL.items():
+        _keep(worst, name, getattr(answers, field), getattr(native, field)[part])
 
 
 def _keep(worst: dict[str, float], name: str, a: Floats, b: NDArray[np.float64]) -> None:

@@ -46,6 +46,10 @@ class Target:
         """Names of the classes, first to last."""
         return CLASSES[self.kind]
 
+    def side(self, x: NDArray[np.float32]) -> Floats | None:
+        """Side of the primary signal at rows `x` [k, F] of features; None when there is no primary."""
+        return None if self.column is None else x[:, self.column].astype(np.float64)
+
     def signal(self, probability: Floats, side: Floats | None = None) -> Floats:
         """P(up) as signals state it, [k], of class probabilities [k, K]; `side` [k] of the primary signal.
 

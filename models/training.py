@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -19,30 +20,60 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from core.errors import ConfigurationError, DataError, StageFailed
 from core.settings import disable_telemetry
-from models.calibration import Calibrator, Kind, fit_calibrator
-from models.dataset import Dataset, Floats, Rows
-from models.ensemble import REFERENCE, Ensemble, Stack, combine, fit_stack
+from evaluation.splits import Fold, combinatorial, paths
+from models.calibration import Kind as Calibration
+from models.columns import FINAL, from_columns, model_names, to_columns
+from models.combination import REFERENCE, Known, Method, fit_combination
+from models.dataset import Dataset, Features, Floats, Rows
+from models.ensemble import Ensemble, Head, Recipe, fit_head
 from models.families import Family, get_families
 from models.families.base import check_classes
+from models.logits import softmax
 
 if TYPE_CHECKING:
-    from evaluation.splits import Fold
+    from models.families.base import Fitted
 
 FamilyParameters = Mapping[str, Mapping[str, Any]]
 
 MIN_FOLDS = 3
-"""One block for the stack, one for the calibrator, one to be judged on."""
+"""One block for the combination, one for the calibrator, one to be judged on."""
+FINAL_FIT = 0
+"""Number of the fold that is no fold: a fit on every row."""
+
+
+class Options(TypedDict, total=False):
+    """The fields of models.ensemble.Recipe, each with its default."""
+
+    method: Method
+    half_life: float
+    shrinkage: float
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One family fitted and scored on one fold (counted from 1); `done` of `total` so far."""
+    """One family fitted and scored on one fold (counted from 1; 0 is every row); `done` of `total` so far."""
 
     done: int
     total: int
     fold: int
     family: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What `out_of_fold` found.
+
+    predictions: `row` (index into the data), `fold` (from 1), and the columns of every family
+    (models.columns), a line per test row in fold order. importance: a line per family and feature with
+    `permutation`, `permutation_std` and `shap` (models.importance) on the last fold's test rows, which the
+    model had not seen; the base rate has none. fitted: the families fitted on every row.
+    """
+
+    predictions: pd.DataFrame
+    importance: pd.DataFrame
+    fitted: dict[str, Fitted]
 
 
 @dataclass(frozen=True)
@@ -54,13 +85,20 @@ class _Task:
     seed: int
     window: int
     params: Mapping[str, Any]
+    explain: bool = False
+
+    @property
+    def cost(self) -> float:
+        """Relative time it takes."""
+        return self.family.cost * len(self.train)
 
 
 @dataclass(frozen=True)
 class _Result:
-    fold: int
-    family: str
+    task: _Task
     probability: Floats
+    importance: pd.DataFrame | None
+    fitted: Fitted | None
     seconds: float
 
 
@@ -73,110 +111,178 @@ def out_of_fold(
     seed: int,
     window: int,
     processes: int = 1,
+    final: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
-) -> pd.DataFrame:
-    """Fit every family on every fold's training rows and predict its test rows.
+) -> OutOfFold:
+    """Fit every family on every fold's training rows and predict its test rows; with `final`, fit it on every
+    row as well, for `fit_final`.
 
-    Returns one line per test row, in fold order: `row` (index into `data`), `fold` (from 1), and P(up)
-    per family. Each fit has one thread; `processes` fits run at a time over one mapped copy of the
-    data, and the result does not depend on how many. `on_progress` is called in this process.
+    Each fit has one thread; `processes` fits run at a time over one mapped copy of the data, and the result
+    does not depend on how many. `on_progress` is called in this process.
     ConfigurationError: unknown family or parameter. DataError names the fold and the rows it lacks.
     """
     kinds = get_families(families)
-    _check_params(kinds, params)
-    _check_folds(data, folds)
+    tasks = _fold_tasks(data, folds, kinds, params, seed, window)
+    if final:
+        everything = np.arange(len(data))
+        tasks += [
+            _Task(FINAL_FIT, kind, everything, everything[:0], seed, window, params.get(kind.name, {}))
+            for kind in kinds
+        ]
+    # The last fold has the most history and lies nearest to what the exported model will see.
     tasks = [
-        _Task(number, kind, fold.train, fold.test, seed, window, params.get(kind.name, {}))
-        for number, fold in enumerate(folds, 1)
-        for kind in kinds
+        replace(task, explain=task.fold == len(folds) and task.family.name != REFERENCE) for task in tasks
     ]
-    # The longest first, so that no process is left alone with one at the end.
-    tasks.sort(key=lambda task: -task.family.cost * len(task.train))
-    results: dict[tuple[int, str], Floats] = {}
-    for result in _run_all(data, tasks, processes):
-        results[result.fold, result.family] = result.probability
-        if on_progress is not None:
-            on_progress(Progress(len(results), len(tasks), result.fold, result.family, result.seconds))
-    return pd.concat(
-        [_block(n, fold, families, results) for n, fold in enumerate(folds, 1)], ignore_index=True
+    found = _run_all(data, tasks, processes, on_progress)
+    explained = [t for name in families if (t := found[len(folds), name].importance) is not None]
+    return OutOfFold(
+        pd.concat(
+            [_block(n, fold, data, families, found) for n, fold in enumerate(folds, 1)], ignore_index=True
+        ),
+        pd.concat([pd.DataFrame(columns=_IMPORTANCE), *explained][bool(explained) :], ignore_index=True),
+        {
+            name: fitted
+            for name in families
+            if final and (fitted := found[FINAL_FIT, name].fitted) is not None
+        },
     )
 
 
-def nested_ensemble(
-    oof: pd.DataFrame, data: Dataset, *, calibration: Kind = "sigmoid", shrinkage: float = 1.0
-) -> pd.DataFrame:
+def nested_ensemble(oof: pd.DataFrame, data: Dataset, **options: Unpack[Options]) -> pd.DataFrame:
     """Honest out-of-sample predictions of the whole ensemble, from the third block on.
 
-    Block k is predicted by a stack fitted on the blocks before k - 1 and a calibrator fitted on block
-    k - 1, each without the rows whose label ends after the next block begins. Returns the lines of
-    `oof` for those blocks with two more columns: `probability` and `confidence`.
+    `oof` are the predictions of `out_of_fold`. Block k is predicted by a combination fitted on the blocks
+    before k - 1 and a calibrator fitted on block k - 1, each without the rows whose label ends after the
+    next block begins; a blend takes its weights from all of these rows. Returns the lines of `oof` for
+    those blocks with further columns: `probability` (models.columns), its `signal` and `confidence`.
     """
-    blocks = _blocks(oof, data)
-    predicted = []
+    recipe, blocks = Recipe(**options), _blocks(oof, data)
     with threadpool_limits(1):
-        for k in range(2, len(blocks)):
-            stack, calibrator = _fit_on_top(
-                data, blocks[: k - 1], blocks[k - 1], blocks[k], calibration, shrinkage
-            )
-            outcome = combine(stack, calibrator, _bases(blocks[k]))
-            columns = {"probability": outcome.probability, "confidence": outcome.confidence}
-            predicted.append(blocks[k].assign(**columns))
-    return pd.concat(predicted, ignore_index=True)
+        return pd.concat(
+            [
+                _judge(blocks[k], data, _fit_head(data, blocks[:k], blocks[k], recipe))
+                for k in range(MIN_FOLDS - 1, len(blocks))
+            ],
+            ignore_index=True,
+        )
 
 
-def nested_baseline(
-    oof: pd.DataFrame, data: Dataset, *, calibration: Kind = "sigmoid", shrinkage: float = 1.0
-) -> Floats:
-    """P(up) of an ensemble of the base rate alone, for the lines that `nested_ensemble` returns.
+def nested_baseline(oof: pd.DataFrame, data: Dataset, **options: Unpack[Options]) -> Floats:
+    """Class probabilities [n, K] of an ensemble of the base rate alone, for the lines of `nested_ensemble`.
 
     Stack and calibrator move with the rate of recent blocks, whatever the features say. A baseline without
     them lags that rate, and an ensemble of models that know nothing beats it.
     """
-    rate = oof[["row", "fold", REFERENCE]]
-    alone = nested_ensemble(rate, data, calibration=calibration, shrinkage=shrinkage)
-    return np.asarray(alone["probability"].to_numpy(dtype=np.float64))
+    base = from_columns(oof, REFERENCE, data.classes)
+    alone = oof[["row", "fold"]].assign(**to_columns(REFERENCE, base, data.classes))
+    return from_columns(nested_ensemble(alone, data, **options), FINAL, data.classes)
 
 
-def fit_final(
+def fit_final(data: Dataset, found: OutOfFold, *, window: int, **options: Unpack[Options]) -> Ensemble:
+    """The ensemble that is exported: the base models of every row, the combination of every block of `found`
+    but the last (a blend of all), the calibrator and the skill of the last.
+
+    ConfigurationError unless `out_of_fold` ran with `final`.
+    """
+    oof = found.predictions
+    names = model_names(oof)
+    if set(found.fitted) != set(names):
+        raise ConfigurationError(
+            f"final fit: {sorted(found.fitted)} are fitted of {sorted(names)}: "
+            "run out_of_fold with final=True"
+        )
+    with threadpool_limits(1):
+        head = _fit_head(data, _blocks(oof, data), None, Recipe(**options))
+    return Ensemble(found.fitted, head, data.target, data.names, window)
+
+
+def combinatorial_paths(
     data: Dataset,
-    oof: pd.DataFrame,
+    groups: int,
+    test_groups: int,
+    embargo: int,
+    families: Sequence[str],
     params: FamilyParameters,
     *,
     seed: int,
     window: int,
-    calibration: Kind = "sigmoid",
-    shrinkage: float = 1.0,
+    processes: int = 1,
     on_progress: Callable[[Progress], None] | None = None,
-) -> Ensemble:
-    """The ensemble that is exported: base models on every row, the stack on every block of `oof` but
-    the last, the calibrator on the last; the families are the columns of `oof`.
+) -> pd.DataFrame:
+    """Every row predicted out of sample as often as combinatorial purged cross-validation has paths.
+
+    Returns a line per path and row, in that order: `path` (from 1), `row`, the columns of every family and
+    those of `probability`, the vote of all but the base rate, with its `signal`. For the study of a model:
+    most folds are trained on what came after their test rows, so that the paths measure how much luck one
+    history holds, and are no claim about trading. Nothing that is fitted to outcomes combines the models,
+    since every row is some fold's training row. López de Prado 2018, ch. 12; errors as in `out_of_fold`.
     """
-    blocks = _blocks(oof, data)
-    kinds = get_families(_names(oof))
-    _check_params(kinds, params)
+    folds = combinatorial(data.times, data.t1, groups=groups, test_groups=test_groups, embargo=embargo)
+    kinds = get_families(families)
+    found = _run_all(data, _fold_tasks(data, folds, kinds, params, seed, window), processes, on_progress)
+    tested = [_block(n, fold, data, families, found) for n, fold in enumerate(folds, 1)]
+    rows = np.array_split(np.arange(len(data)), groups)
+    histories = [
+        pd.concat([tested[fold].query("row in @group") for fold, group in zip(chosen, rows, strict=True)])
+        for chosen in paths(groups, test_groups)
+    ]
+    lines = pd.concat([line.assign(path=n) for n, line in enumerate(histories, 1)], ignore_index=True)
+    return _vote(lines, data, families)
+
+
+def _fold_tasks(
+    data: Dataset,
+    folds: Sequence[Fold],
+    kinds: Sequence[Family],
+    params: FamilyParameters,
+    seed: int,
+    window: int,
+) -> list[_Task]:
+    _check_folds(data, folds)
+    return [
+        _Task(number, kind, fold.train, fold.test, seed, window, params.get(kind.name, {}))
+        for number, fold in enumerate(folds, 1)
+        for kind in kinds
+    ]
+
+
+def _run_all(
+    data: Dataset,
+    tasks: Sequence[_Task],
+    processes: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> dict[tuple[int, str], _Result]:
+    """The result of each task by fold and family."""
+    # The longest first, so that no process is left alone with one at the end.
+    ordered = sorted(tasks, key=lambda task: -task.cost)
+    results: dict[tuple[int, str], _Result] = {}
+    for result in _run_here(data, ordered) if processes == 1 else _run_spread(data, ordered, processes):
+        fold, family = result.task.fold, result.task.family.name
+        results[fold, family] = result
+        if on_progress is not None:
+            on_progress(Progress(len(results), len(tasks), fold, family, result.seconds))
+    return results
+
+
+def _run_here(data: Dataset, tasks: Sequence[_Task]) -> Iterator[_Result]:
+    _check_params(tasks)
     with threadpool_limits(1):
-        stack, calibrator = _fit_on_top(data, blocks[:-1], blocks[-1], None, calibration, shrinkage)
-        fitted = {}
-        for done, kind in enumerate(kinds, 1):
-            begun = time.perf_counter()
-            fitted[kind.name] = kind.fit(
-                data, np.arange(len(data)), seed=seed, window=window, params=params.get(kind.name, {})
-            )
-            if on_progress is not None:
-                on_progress(Progress(done, len(kinds), 0, kind.name, time.perf_counter() - begun))
-    return Ensemble(fitted, stack, calibrator, data.names, window)
+        yield from (_run(data, task) for task in tasks)
 
 
-def _run_all(data: Dataset, tasks: Sequence[_Task], processes: int) -> Iterator[_Result]:
-    if processes == 1:
-        with threadpool_limits(1):
-            yield from (_run(data, task) for task in tasks)
-        return
+def _run_spread(data: Dataset, tasks: Sequence[_Task], processes: int) -> Iterator[_Result]:
     with tempfile.TemporaryDirectory(prefix="bellwether-train-") as directory:
         data.save(Path(directory))
-        pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_start_worker)
+        modules = sorted({task.family.module for task in tasks})
+        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (modules,))
         try:
-            yield from _collect(pool.submit(_run_shared, directory, task) for task in tasks)
+            # Libraries take seconds to load: the workers begin with that while this process does the same.
+            for _ in range(processes):
+                pool.submit(_wait)
+            _check_params(tasks)
+            futures = [pool.submit(_run_shared, directory, task) for task in tasks]
+            for done in as_completed(futures):
+                yield _revive(directory, done.result())
         except BrokenProcessPool as fault:
             raise StageFailed(
                 f"a training process died, most likely for want of memory: lower train.processes "
@@ -186,18 +292,37 @@ def _run_all(data: Dataset, tasks: Sequence[_Task], processes: int) -> Iterator[
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _collect(futures: Iterable[Future[_Result]]) -> Iterator[_Result]:
-    for future in as_completed(list(futures)):
-        yield future.result()
-
-
-def _start_worker() -> None:
+def _start_worker(modules: Sequence[str]) -> None:
     disable_telemetry()
+    for module in modules:
+        import_module(module)
     threadpool_limits(1)
 
 
+def _wait() -> None:
+    """Nothing: it makes a pool start a process."""
+
+
 def _run_shared(directory: str, task: _Task) -> _Result:
-    return _run(_open_shared(directory), task)
+    result = _run(_open_shared(directory), task)
+    if result.fitted is None:
+        return result
+    result.fitted.save(_folder(directory, task))
+    return replace(result, fitted=None)
+
+
+def _revive(directory: str, result: _Result) -> _Result:
+    """With the model that a worker left: native files travel between processes, never a pickled model."""
+    task = result.task
+    if task.fold != FINAL_FIT:
+        return result
+    return replace(result, fitted=task.family.load(_folder(directory, task)))
+
+
+def _folder(directory: str, task: _Task) -> Path:
+    folder = Path(directory) / task.family.name
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @lru_cache(maxsize=1)
@@ -210,59 +335,95 @@ def _run(data: Dataset, task: _Task) -> _Result:
     try:
         fitted = task.family.fit(data, task.train, seed=task.seed, window=task.window, params=task.params)
     except DataError as fault:
-        raise DataError(f"fold {task.fold}, {task.family.name}: {fault}") from fault
+        where = f"fold {task.fold}" if task.fold != FINAL_FIT else "the final fit"
+        raise DataError(f"{where}, {task.family.name}: {fault}") from fault
     probability = fitted.predict(data.x, task.test)
-    return _Result(task.fold, task.family.name, probability, time.perf_counter() - begun)
+    importance = _explain(fitted, data, task) if task.explain else None
+    kept = fitted if task.fold == FINAL_FIT else None
+    return _Result(task, probability, importance, kept, time.perf_counter() - begun)
+
+
+def _explain(fitted: Fitted, data: Dataset, task: _Task) -> pd.DataFrame:
+    from models.importance import explain
+
+    found = explain(fitted, data, task.test, seed=task.seed)
+    table = found.to_frame().rename(columns={"increase": "permutation", "deviation": "permutation_std"})
+    return table.assign(family=task.family.name)[_IMPORTANCE]
+
+
+_IMPORTANCE = ["feature", "family", "permutation", "permutation_std", "shap"]
 
 
 def _block(
-    number: int, fold: Fold, families: Sequence[str], results: Mapping[tuple[int, str], Floats]
-) -> pd.DataFrame:
-    columns = {"row": fold.test, "fold": np.full(len(fold.test), number)}
-    return pd.DataFrame(columns | {name: results[number, name] for name in families})
-
-
-def _fit_on_top(
+    number: int,
+    fold: Fold,
     data: Dataset,
-    earlier: Sequence[pd.DataFrame],
-    last: pd.DataFrame,
-    judged: pd.DataFrame | None,
-    calibration: Kind,
-    shrinkage: float,
-) -> tuple[Stack, Calibrator]:
-    """Stack on `earlier`, calibrator on `last`, both without labels that reach into what follows."""
-    below = _before(pd.concat(earlier), data, last)
-    above = last if judged is None else _before(last, data, judged)
+    families: Sequence[str],
+    found: Mapping[tuple[int, str], _Result],
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {"row": fold.test, "fold": np.full(len(fold.test), number)}
+    for name in families:
+        columns |= to_columns(name, found[number, name].probability, data.classes)
+    return pd.DataFrame(columns)
+
+
+def _vote(lines: pd.DataFrame, data: Dataset, families: Sequence[str]) -> pd.DataFrame:
+    known = _known(lines, data)
+    recipe = Recipe()
+    vote = fit_combination("vote", families, known, half_life=recipe.half_life, shrinkage=recipe.shrinkage)
+    probability = softmax(vote.logit(known.base))
+    signal = data.target.signal(probability, data.side(known.rows))
+    given = lines[["path", "row", *lines.columns.difference(["path", "row", "fold"], sort=False)]]
+    return given.assign(**to_columns(FINAL, probability, data.classes), signal=signal)
+
+
+def _judge(block: pd.DataFrame, data: Dataset, head: Head) -> pd.DataFrame:
+    known = _known(block, data)
+    outcome = head.predict(known.base, data.target, data.side(known.rows))
+    final = to_columns(FINAL, outcome.classes, data.classes)
+    return block.assign(**final, signal=outcome.probability, confidence=outcome.confidence)
+
+
+def _fit_head(
+    data: Dataset, blocks: Sequence[pd.DataFrame], judged: pd.DataFrame | None, recipe: Recipe
+) -> Head:
+    """What stands on the base models from `blocks`, without labels that reach into what follows."""
+    last, earlier = blocks[-1], pd.concat(blocks[:-1])
+    below = _known(_before(earlier, data, last), data)
+    above = _known(_before(last, data, judged), data)
+    known = _known(_before(pd.concat(blocks), data, judged), data)
     fold = int(last["fold"].iloc[0])
-    for name, block in ((f"the stack before fold {fold}", below), (f"the calibrator on fold {fold}", above)):
-        if block.empty:
+    for name, rows in ((f"the stack before fold {fold}", below), (f"the calibrator on fold {fold}", above)):
+        if len(rows.y) == 0:
             raise DataError(
                 f"{name} has 0 rows after purging: test blocks must be longer than the label's horizon; "
                 "raise splits.test_rows"
             )
-    y, w = _outcomes(below, data)
-    stack = fit_stack(_names(below), _bases(below), y, w, shrinkage=shrinkage)
-    y, w = _outcomes(above, data)
-    return stack, fit_calibrator(calibration, stack.logit(_bases(above)), y, w, shrinkage=shrinkage)
+    return fit_head(model_names(last), below, above, known, recipe)
 
 
-def _before(block: pd.DataFrame, data: Dataset, following: pd.DataFrame) -> pd.DataFrame:
+def _before(block: pd.DataFrame, data: Dataset, following: pd.DataFrame | None) -> pd.DataFrame:
+    if following is None:
+        return block
     begin = data.times[following["row"].to_numpy()].min()
     kept: pd.DataFrame = block[data.t1[block["row"].to_numpy()] <= begin]
     return kept
 
 
-def _outcomes(block: pd.DataFrame, data: Dataset) -> tuple[Floats, Floats]:
-    rows = block["row"].to_numpy()
-    return data.y[rows], data.w[rows]
+def _known(block: pd.DataFrame, data: Dataset) -> Known:
+    rows = block["row"].to_numpy(dtype=np.int64)
+    base = np.stack([from_columns(block, name, data.classes) for name in model_names(block)], axis=1)
+    return Known(rows, base, data.y[rows], data.w[rows], _evidence(data, rows))
 
 
-def _names(oof: pd.DataFrame) -> list[str]:
-    return [str(name) for name in oof.columns if name not in ("row", "fold")]
-
-
-def _bases(block: pd.DataFrame) -> Floats:
-    return np.asarray(block[_names(block)].to_numpy(dtype=np.float64))
+def _evidence(data: Dataset, rows: Rows) -> Floats:
+    """How many independent rows each row stands for [k]: its weight, at most 1 / bars its label spans."""
+    step = max(float(np.median(np.diff(data.times))), 1.0) if len(data) > 1 else 1.0
+    beyond = np.maximum(data.t1[rows] - data.times[-1], 0) / step
+    span = (
+        np.searchsorted(data.times, data.t1[rows]) - rows + np.where(beyond > 0.0, np.ceil(beyond) - 1.0, 0.0)
+    )
+    return np.asarray(np.minimum(data.w[rows], 1.0 / np.maximum(span, 1.0)), dtype=np.float64)
 
 
 def _blocks(oof: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
@@ -278,20 +439,36 @@ def _blocks(oof: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
     return blocks
 
 
-def _check_params(kinds: Sequence[Family], params: FamilyParameters) -> None:
-    faults: list[str] = []
-    for kind in kinds:
+def _check_params(tasks: Sequence[_Task]) -> None:
+    faults: dict[str, None] = {}
+    for task in {task.family.name: task for task in tasks}.values():
         try:
-            kind.read_params(params.get(kind.name, {}))
+            task.family.read_params(task.params)
         except ConfigurationError as fault:
-            faults += fault.faults
+            faults |= dict.fromkeys(fault.faults)
     if faults:
-        raise ConfigurationError(faults)
+        raise ConfigurationError(list(faults))
 
 
 def _check_folds(data: Dataset, folds: Sequence[Fold]) -> None:
+    if not folds:
+        raise DataError("0 folds: at least 1 is needed; add history or lower the row windows")
     for number, fold in enumerate(folds, 1):
         try:
             check_classes(data, fold.train)
         except DataError as fault:
             raise DataError(f"fold {number}: {fault}") from fault
+        if not _varies(data.x[fold.train]):
+            raise DataError(
+                f"fold {number}: none of {len(data.names)} features takes two values in {len(fold.train)} "
+                "training rows, at least one must: lengthen the fold or mend the features"
+            )
+
+
+def _varies(x: Features) -> bool:
+    """Whether any column holds two values, missing left out."""
+    for column in x.T:
+        held = column[~np.isnan(column)]
+        if len(held) and held.min() < held.max():
+            return True
+    return False
