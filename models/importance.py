@@ -26,10 +26,10 @@ _BATCH_BYTES = 32 << 20
 class Importance:
     """Importance of each feature [F] of one model on `rows` rows.
 
-    log_loss: weighted, in nats, with nothing permuted. increase: what permuting the feature adds to it, the
-    mean over repeats; 0 for one the model does not use, below 0 when it misled. deviation: its population
-    standard deviation over repeats. shap: weighted mean of |SHAP value|, in log-odds of the last class
-    against the first; None for a model without SHAP values.
+    log_loss: weighted, in nats, with nothing permuted. permutation: what permuting the feature adds to it,
+    the mean over repeats; 0 for one the model does not use, below 0 when it misled. permutation_std: its
+    population standard deviation over repeats. shap: weighted mean of |SHAP value|, in log-odds of the last
+    class against the first; None for a model without SHAP values.
 
     Features that carry the same information share it, and each alone may then look dispensable.
     """
@@ -37,19 +37,18 @@ class Importance:
     names: tuple[str, ...]
     rows: int
     log_loss: float
-    increase: Floats
-    deviation: Floats
+    permutation: Floats
+    permutation_std: Floats
     shap: Floats | None
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns feature, increase, deviation, shap (NaN without any); the largest increase first."""
+        """Columns feature, permutation (largest first), permutation_std, shap (NaN without any)."""
         import pandas as pd
 
         shap = np.full(len(self.names), np.nan) if self.shap is None else self.shap
-        columns = {"feature": self.names, "increase": self.increase, "deviation": self.deviation}
-        return pd.DataFrame({**columns, "shap": shap}).sort_values(
-            "increase", ascending=False, kind="stable", ignore_index=True
-        )
+        columns = {"permutation": self.permutation, "permutation_std": self.permutation_std, "shap": shap}
+        table = pd.DataFrame({"feature": self.names, **columns})
+        return table.sort_values("permutation", ascending=False, kind="stable", ignore_index=True)
 
 
 def explain(fitted: Fitted, data: Dataset, rows: Rows, *, seed: int, repeats: int = 3) -> Importance:

@@ -80,8 +80,8 @@ def test_a_planted_feature_is_first_by_either_measure(name: str, classes: int) -
     fitted = FAMILIES[name].fit(data, np.arange(900), seed=1, window=8, params={})
     found = explain(fitted, data, TEST, seed=5)
     assert ranking(found)[0] == "f4"
-    assert found.increase[4] > max(0.005, 3 * np.delete(found.increase, 4).max())
-    assert (found.increase[9], found.deviation[9]) == (0.0, 0.0)
+    assert found.permutation[4] > max(0.005, 3 * np.delete(found.permutation, 4).max())
+    assert (found.permutation[9], found.permutation_std[9]) == (0.0, 0.0)
     if name in WITH_SHAP:
         assert found.shap is not None
         assert (int(np.argmax(found.shap)), found.shap[9]) == (4, 0.0)
@@ -105,7 +105,7 @@ def test_a_sequence_model_finds_the_feature_of_an_earlier_bar() -> None:
     fitted = FAMILIES["lstm"].fit(data, np.arange(900), seed=1, window=6, params=settings)
     found = explain(fitted, data, TEST, seed=5)
     assert ranking(found)[0] == "f4"
-    assert found.increase[4] > 5 * np.delete(found.increase, 4).max()
+    assert found.permutation[4] > 5 * np.delete(found.permutation, 4).max()
     assert found.shap is None
     assert found.to_frame()["shap"].isna().all()
 
@@ -113,9 +113,9 @@ def test_a_sequence_model_finds_the_feature_of_an_earlier_bar() -> None:
 def test_a_model_of_one_earlier_bar_uses_its_feature_alone() -> None:
     data = planted(lag=3)
     found = explain(Rule(lambda seen: 2.0 * value(seen, 4, back=3), window=6), data, TEST, seed=5)
-    assert found.increase[4] > 0.1
-    assert np.delete(found.increase, 4).tolist() == [0.0] * 11
-    assert np.delete(found.deviation, 4).tolist() == [0.0] * 11
+    assert found.permutation[4] > 0.1
+    assert np.delete(found.permutation, 4).tolist() == [0.0] * 11
+    assert np.delete(found.permutation_std, 4).tolist() == [0.0] * 11
 
 
 def test_windows_are_exchanged_whole() -> None:
@@ -142,8 +142,8 @@ def test_the_increase_is_that_of_all_pairings_of_rows() -> None:
     pairs = -np.mean([np.log(up if outcome > 0.5 else 1.0 - up).mean() for outcome in y])
     found = explain(rule, data, TEST, seed=5, repeats=200)
     assert found.log_loss == pytest.approx(plain, rel=1e-12)
-    assert abs(found.increase[4] - (pairs - plain)) < 4 * found.deviation[4] / np.sqrt(200)
-    assert found.deviation[4] > 0.0
+    assert abs(found.permutation[4] - (pairs - plain)) < 4 * found.permutation_std[4] / np.sqrt(200)
+    assert found.permutation_std[4] > 0.0
 
 
 def test_rows_that_weigh_nothing_do_not_count() -> None:
@@ -157,7 +157,7 @@ def test_rows_that_weigh_nothing_do_not_count() -> None:
     found = explain(rule, replace(data, x=x, y=y, w=w), TEST, seed=5)
     assert found.rows == 126
     alone = explain(rule, data, TEST[1::2], seed=5)
-    assert found.increase.tolist() == alone.increase.tolist()
+    assert found.permutation.tolist() == alone.permutation.tolist()
 
 
 def test_weights_weigh_the_loss() -> None:
@@ -174,8 +174,8 @@ def test_weights_weigh_the_loss() -> None:
 def test_an_importance_of_zero_that_is_not_true_is_not_believed() -> None:
     data, score = planted(), lambda seen: value(seen, 4)
     liar = explain(Rule(score, weights=np.zeros(12)), data, TEST, seed=5)
-    assert liar.increase.tolist() == explain(Rule(score), data, TEST, seed=5).increase.tolist()
-    assert liar.increase[4] > 0.0
+    assert liar.permutation.tolist() == explain(Rule(score), data, TEST, seed=5).permutation.tolist()
+    assert liar.permutation[4] > 0.0
 
 
 def test_features_without_importance_are_not_tried_one_by_one() -> None:
@@ -184,7 +184,8 @@ def test_features_without_importance_are_not_tried_one_by_one() -> None:
     found = explain(rule, data, TEST, seed=5, repeats=3)
     assert sum(map(len, rule.asked)) == len(TEST) * (1 + 1 + 3)
     assert (
-        found.increase.tolist() == explain(replace(rule, weights=None), data, TEST, seed=5).increase.tolist()
+        found.permutation.tolist()
+        == explain(replace(rule, weights=None), data, TEST, seed=5).permutation.tolist()
     )
 
 
@@ -192,7 +193,7 @@ def test_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     data, rule = planted(), Rule(lambda seen: value(seen, 4) + value(seen, 5, back=2), window=3)
     whole = explain(rule, data, TEST, seed=5)
     monkeypatch.setattr("models.importance._BATCH_BYTES", 1)
-    assert explain(rule, data, TEST, seed=5).increase.tobytes() == whole.increase.tobytes()
+    assert explain(rule, data, TEST, seed=5).permutation.tobytes() == whole.permutation.tobytes()
 
 
 def test_equal_arguments_give_equal_numbers_and_leave_the_data_alone() -> None:
@@ -200,15 +201,15 @@ def test_equal_arguments_give_equal_numbers_and_leave_the_data_alone() -> None:
     before = data.x.copy()
     fitted = FAMILIES["lightgbm"].fit(data, np.arange(900), seed=1, window=8, params={})
     first, again, other = (explain(fitted, data, TEST, seed=seed) for seed in (5, 5, 6))
-    assert first.increase.tobytes() == again.increase.tobytes()
-    assert first.increase.tobytes() != other.increase.tobytes()
+    assert first.permutation.tobytes() == again.permutation.tobytes()
+    assert first.permutation.tobytes() != other.permutation.tobytes()
     np.testing.assert_array_equal(data.x, before)
 
 
 def test_the_first_rows_have_shorter_windows() -> None:
     data = planted(lag=3)
     found = explain(Rule(lambda seen: value(seen, 4, back=3), window=6), data, np.arange(0, 300), seed=5)
-    assert found.increase[4] > 0.05
+    assert found.permutation[4] > 0.05
 
 
 def test_one_row_cannot_be_permuted() -> None:
