@@ -314,5 +314,9 @@ def _champion_probabilities(
     later = later[later >= old.window - 1]
     if len(later) == 0:
         return out_of_fold
-    answers = Runner((champion.directory / MODEL).read_bytes())(windows(x, later, old.window))
+    try:
+        answers = Runner((champion.directory / MODEL).read_bytes())(windows(x, later, old.window))
+    except ArtifactError:
+        # a graph of an earlier exporter has other outputs: what it said out of fold is still comparable
+        return out_of_fold
     return pd.concat([out_of_fold, pd.DataFrame(answers.classes, reference.index[later], old.classes)])
