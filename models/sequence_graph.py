@@ -43,7 +43,7 @@ def write_tcn(graph: Graph, model: Any, windows: str) -> str:
     levels = [f"layers.{level}" for level in range(len(model.network.layers))]
     tensors = _read_tensors(model, {"embed": 2, "head": 2, **dict.fromkeys(levels, 2)})
     channels, joined = sizes["channels"], sizes["kernel"] * sizes["channels"]
-    x = _embed(graph, model, tensors, windows)  # [N * T, C]
+    x = graph.node("Tanh", [_embed(graph, model, tensors, windows)])  # [N * T, C]
     if missing:
         steps = graph.node("Reshape", [x, graph.indices(-1, sizes["window"], channels)])
         x = graph.node("Pad", [steps, graph.indices(0, missing, 0, 0, 0, 0)])
@@ -126,7 +126,7 @@ def _write_recurrent(
     )  # [T, directions, N, H]
     states = graph.node("Transpose", [states], perm=[2, 0, 1, 3])
     states = graph.node("Reshape", [states, graph.indices(-1, length, width)])  # [N, T, E]
-    return _finish(graph, tensors, _pool(graph, tensors, states, length, width))
+    return _finish(graph, tensors, _pool(graph, tensors, states, width))
 
 
 def _recurrent_weights(tensors: Tensors, layer: str, order: Callable[[Array], Array]) -> list[Array]:
@@ -153,11 +153,10 @@ def _gru_gates(stacked: Array) -> Array:
     return np.concatenate([z, r, n])
 
 
-def _pool(graph: Graph, tensors: Tensors, states: str, length: int, width: int) -> str:
+def _pool(graph: Graph, tensors: Tensors, states: str, width: int) -> str:
     """States [N, T, E] pooled by `RecencyPool`: [N, E]."""
-    weight = graph.const(tensors["pool.weight"].T, np.float32)
-    scores = graph.node("MatMul", [graph.node("Tanh", [states]), weight])  # [N, T, 1]
-    scores = graph.node("Reshape", [scores, graph.indices(-1, 1, length)])
+    bent = graph.node("Transpose", [graph.node("Tanh", [states])], perm=[0, 2, 1])  # [N, E, T]
+    scores = graph.node("MatMul", [graph.const(tensors["pool.weight"], np.float32), bent])  # [N, 1, T]
     scores = graph.node("Add", [scores, graph.const(tensors["pool.bias"].reshape(-1), np.float32)])
     pooled = graph.node("MatMul", [graph.node("Softmax", [scores], axis=-1), states])  # [N, 1, E]
     return graph.node("Reshape", [pooled, graph.indices(-1, width)])

@@ -9,8 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.families.attention import RecencyPool
-from models.families.base import Options, SearchSpace, Span
-from models.families.sequence import Network, SequenceModel, SequenceParams, fit_sequence, load_sequence
+from models.families.base import Options, SearchSpace
+from models.families.sequence import (
+    TRAINING_SPACE,
+    Network,
+    SequenceModel,
+    SequenceParams,
+    fit_sequence,
+    load_sequence,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,12 +33,7 @@ class Params(SequenceParams):
     )
 
 
-SPACE: SearchSpace = {
-    "hidden": Options((4, 8, 16)),
-    "dropout": Span(0.1, 0.6),
-    "learning_rate": Span(5e-4, 1e-2, log=True),
-    "weight_decay": Span(0.01, 1.0, log=True),
-}
+SPACE: SearchSpace = {"hidden": Options((4, 8, 16)), **TRAINING_SPACE}
 
 
 class BiGru(Network):

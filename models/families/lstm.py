@@ -9,8 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.families.attention import RecencyPool
-from models.families.base import Options, SearchSpace, Span
-from models.families.sequence import Network, SequenceModel, SequenceParams, fit_sequence, load_sequence
+from models.families.base import Options, SearchSpace
+from models.families.sequence import (
+    TRAINING_SPACE,
+    Network,
+    SequenceModel,
+    SequenceParams,
+    fit_sequence,
+    load_sequence,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,12 +31,7 @@ class Params(SequenceParams):
     hidden: int = Field(16, ge=1, description="width of the embedding and of the LSTM state")
 
 
-SPACE: SearchSpace = {
-    "hidden": Options((8, 16, 32)),
-    "dropout": Span(0.1, 0.6),
-    "learning_rate": Span(5e-4, 1e-2, log=True),
-    "weight_decay": Span(0.01, 1.0, log=True),
-}
+SPACE: SearchSpace = {"hidden": Options((8, 16, 32)), **TRAINING_SPACE}
 
 
 class LstmAttention(Network):

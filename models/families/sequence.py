@@ -21,6 +21,8 @@ from models.dataset import padded
 from models.families.base import (
     FamilyParams,
     Scaler,
+    SearchSpace,
+    Span,
     class_balance,
     class_weights,
     inner_split,
@@ -47,12 +49,20 @@ class SequenceParams(FamilyParams):
     """Parameters that every sequence family has."""
 
     dropout: float = Field(0.3, ge=0, lt=1, description="share of activations dropped while training")
-    learning_rate: float = Field(2e-3, gt=0, description="step of AdamW")
+    learning_rate: float = Field(1e-3, gt=0, description="step of AdamW")
     weight_decay: float = Field(0.1, ge=0, description="decay of AdamW")
     batch: int = Field(128, ge=1, description="windows per step")
     max_epochs: int = Field(12, ge=0, description="passes over the fitting rows, at most")
     patience: int = Field(3, ge=1, description="epochs without a better inner log-loss before stopping")
     inner_share: float = Field(0.2, gt=0, lt=1, description="share of training rows in the inner tail block")
+
+
+TRAINING_SPACE: SearchSpace = {
+    "dropout": Span(0.1, 0.6),
+    "learning_rate": Span(2e-4, 5e-3, log=True),
+    "weight_decay": Span(0.01, 1.0, log=True),
+}
+"""Where tuning looks for what every sequence family has."""
 
 
 class Network(nn.Module):
@@ -268,7 +278,10 @@ def _logits(network: Network, block: Block, rows: Rows) -> Floats:
 
 
 def _optimiser(network: Network, params: SequenceParams) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay)
+    # Fused: for networks this small the steps' overhead is a good part of the time.
+    return torch.optim.AdamW(
+        network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay, fused=True
+    )
 
 
 def _under(prefix: str, stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -9,8 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from models.families.base import Options, SearchSpace, Span
-from models.families.sequence import Network, SequenceModel, SequenceParams, fit_sequence, load_sequence
+from models.families.base import Options, SearchSpace
+from models.families.sequence import (
+    TRAINING_SPACE,
+    Network,
+    SequenceModel,
+    SequenceParams,
+    fit_sequence,
+    load_sequence,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,18 +32,10 @@ class Params(SequenceParams):
     kernel: int = Field(
         2, ge=2, description="steps that a convolution joins; each layer dilates so many times more"
     )
-    dropout: float = Field(
-        0.1, ge=0, lt=1, description="share of each convolution's outputs dropped while training"
-    )
+    learning_rate: float = Field(5e-4, gt=0, description="step of AdamW")
 
 
-SPACE: SearchSpace = {
-    "channels": Options((8, 16, 32)),
-    "kernel": Options((2, 3, 4)),
-    "dropout": Span(0.0, 0.4),
-    "learning_rate": Span(5e-4, 1e-2, log=True),
-    "weight_decay": Span(0.01, 1.0, log=True),
-}
+SPACE: SearchSpace = {"channels": Options((8, 16, 32)), "kernel": Options((2, 3, 4)), **TRAINING_SPACE}
 
 
 class Convolutions(Network):
@@ -61,11 +60,10 @@ class Convolutions(Network):
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Logits [N, K-1] of embedded windows [N, T, C]."""
-        x = pad(embedded, (0, 0, self.missing, 0))  # [N, kernel ** levels, C]
+        x = self.dropout(torch.tanh(pad(embedded, (0, 0, self.missing, 0))))  # [N, kernel ** levels, C]
         for layer in self.layers:
-            joined = x.reshape(
-                len(x), -1, self.kernel * x.shape[2]
-            )  # [N, T / kernel, kernel * C], oldest first
+            steps = x.shape[1] // self.kernel
+            joined = x.reshape(len(x), steps, self.kernel * x.shape[2])  # the oldest step first
             x = torch.relu(x[:, self.kernel - 1 :: self.kernel] + self.dropout(layer(joined)))
         logits: Tensor = self.head(x[:, 0])
         return logits

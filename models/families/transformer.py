@@ -9,8 +9,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from models.families.base import Options, SearchSpace, Span
-from models.families.sequence import Network, SequenceModel, SequenceParams, fit_sequence, load_sequence
+from models.families.base import Options, SearchSpace
+from models.families.sequence import (
+    TRAINING_SPACE,
+    Network,
+    SequenceModel,
+    SequenceParams,
+    fit_sequence,
+    load_sequence,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +32,7 @@ class Params(SequenceParams):
     width: int = Field(16, ge=1, description="width of the model, a multiple of heads")
     heads: int = Field(2, ge=1, description="attention heads per layer")
     layers: int = Field(1, ge=1, description="encoder layers")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of activations dropped while training")
+    learning_rate: float = Field(5e-4, gt=0, description="step of AdamW")
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
@@ -34,13 +41,7 @@ class Params(SequenceParams):
         return self
 
 
-SPACE: SearchSpace = {
-    "width": Options((8, 16, 32)),
-    "layers": Options((1, 2)),
-    "dropout": Span(0.0, 0.5),
-    "learning_rate": Span(5e-4, 1e-2, log=True),
-    "weight_decay": Span(0.01, 1.0, log=True),
-}
+SPACE: SearchSpace = {"width": Options((8, 16, 32)), "layers": Options((1, 2)), **TRAINING_SPACE}
 
 
 class EncoderLayer(nn.Module):
