@@ -346,8 +346,7 @@ def _run(data: Dataset, task: _Task) -> _Result:
 def _explain(fitted: Fitted, data: Dataset, task: _Task) -> pd.DataFrame:
     from models.importance import explain
 
-    found = explain(fitted, data, task.test, seed=task.seed)
-    table = found.to_frame().rename(columns={"increase": "permutation", "deviation": "permutation_std"})
+    table = explain(fitted, data, task.test, seed=task.seed).to_frame()
     return table.assign(family=task.family.name)[_IMPORTANCE]
 
 

@@ -1,53 +1,23 @@
 """Fixtures of the models' tests: small fitted ensembles of every family, a graph and a bundle."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from core.signal import Thresholds
 from models.bundle_build import BundleFacts, Reference, build, golden_rows
-from models.combination import Known
 from models.dataset import Dataset, windows
-from models.ensemble import Ensemble, Recipe, fit_head
+from models.ensemble import Ensemble, Recipe
 from models.families import FAMILIES
 from models.onnx_export import export
 from models.targets import PRIMARY_SIDE, Target
+from tests.models.ensembles import WINDOW, Rows, build_ensemble
 
 DAY = 86_400_000_000_000
-WINDOW = 8
-Rows = np.ndarray[Any, np.dtype[np.int64]]
-
-
-def fit_families(data: Dataset, rows: Rows, names: Sequence[str]) -> dict[str, Any]:
-    """Families by name; networks get random weights, larger than training would leave."""
-    fitted: dict[str, Any] = {}
-    for name in names:
-        family = FAMILIES[name]
-        params = {"max_epochs": 0} if family.sequence else {}
-        fitted[name] = family.fit(data, rows, seed=1, window=WINDOW, params=params)
-        if family.sequence:
-            generator = torch.Generator().manual_seed(3)
-            with torch.no_grad():
-                for tensor in fitted[name].network.parameters():
-                    tensor.normal_(0.0, 0.4, generator=generator)
-    return fitted
-
-
-def build_ensemble(
-    data: Dataset, rows: Rows, held_out: Rows, names: Sequence[str], recipe: Recipe
-) -> Ensemble:
-    """Families fitted on `rows`, the head on the halves of `held_out`."""
-    fitted = fit_families(data, rows, names)
-    base = np.stack([model.predict(data.x, held_out) for model in fitted.values()], axis=1)
-    ones, half = np.ones(len(held_out)), len(held_out) // 2
-    known = Known(held_out, base, data.y[held_out], ones, ones)
-    head = fit_head(names, known[:half], known[half:], known, recipe)
-    return Ensemble(fitted, head, data.target, data.names, WINDOW)
 
 
 @pytest.fixture(scope="session")

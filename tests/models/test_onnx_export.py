@@ -13,49 +13,75 @@ import pytest
 import torch
 
 from core.errors import ArtifactError
-from core.files import sha256_bytes, write_json
-from models.calibration import Calibrator
+from core.files import sha256_bytes
+from models.calibration import Calibrator, Steps
+from models.combination import Method, Pool, Stack
 from models.dataset import Dataset, windows
-from models.ensemble import Ensemble, Stack
-from models.onnx_export import export
+from models.ensemble import Ensemble, Head, Recipe
+from models.families import FAMILIES
+from models.onnx_export import OUTPUTS, export
 from models.onnx_run import Runner
+from tests.models.ensembles import WINDOW, Rows, build_ensemble
 
-WINDOW = 8
-CALIBRATOR = Calibrator("sigmoid")
 ROOT = Path(__file__).resolve().parents[2]
-Rows = np.ndarray[Any, np.dtype[np.int64]]
+FIELDS = ("base", "classes", "probability", "confidence")
+TABULAR = ["base_rate", "logistic", "lightgbm"]
 
 EXPORT_AGAIN = """
 import sys
 from pathlib import Path
-from core.files import read_json, sha256_bytes
-from models.calibration import Calibrator
-from models.ensemble import Stack
-from models.families import FAMILIES
+from core.files import sha256_bytes
+from models.ensemble import Ensemble
 from models.onnx_export import export
-folder = Path(sys.argv[1])
-stack = Stack.from_json(read_json(folder / "stack.json"))
-calibrator = Calibrator.from_json(read_json(folder / "calibrator.json"))
-fitted = {name: FAMILIES[name].load(folder / name) for name in reversed(stack.names)}
-print(sha256_bytes(export(fitted, stack, calibrator, features=10, window=8)))
+print(sha256_bytes(export(Ensemble.load(Path(sys.argv[1])))))
 """
 
 
-def exported(ensemble: Ensemble, **changes: Any) -> bytes:
-    parts = {"stack": ensemble.stack, "calibrator": ensemble.calibrator, **changes}
-    return export(ensemble.fitted, parts["stack"], parts["calibrator"], features=10, window=WINDOW)
+def assert_same(ensemble: Ensemble, x: Any, rows: Rows, model: bytes | None = None) -> None:
+    """The graph says of every output what the libraries say."""
+    native = ensemble.predict(x, rows)
+    answers = Runner(model or export(ensemble))(windows(x, rows, ensemble.window))
+    for field in FIELDS:
+        one, other = getattr(answers, field), getattr(native, field)
+        assert one.dtype == np.dtype("float64")
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6, err_msg=field)
+
+
+def with_head(ensemble: Ensemble, **changes: Any) -> Ensemble:
+    head: Head = replace(ensemble.head, **changes)
+    return replace(ensemble, head=head)
+
+
+@pytest.fixture(scope="module")
+def three_class_ensemble(three_class_data: Dataset, held_out: Rows) -> Ensemble:
+    return build_ensemble(three_class_data, np.arange(800), held_out, list(FAMILIES), Recipe())
+
+
+def test_every_family_has_a_writer(export_ensemble: Ensemble) -> None:
+    assert export_ensemble.names == tuple(FAMILIES)
 
 
 def test_every_output_is_what_training_says(
     export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes, held_out: Rows
 ) -> None:
     rows = np.concatenate([np.arange(WINDOW), held_out])  # the first windows reach back before the data
-    native = export_ensemble.predict(export_data.x, rows)
-    answers = Runner(export_bytes)(windows(export_data.x, rows, WINDOW))
-    np.testing.assert_allclose(answers.base, native.base, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(answers.probability, native.probability, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(answers.confidence, native.confidence, rtol=0, atol=1e-6)
-    assert {a.dtype for a in (answers.base, answers.probability, answers.confidence)} == {np.dtype("float64")}
+    assert_same(export_ensemble, export_data.x, rows, export_bytes)
+
+
+def test_three_classes(three_class_data: Dataset, three_class_ensemble: Ensemble, held_out: Rows) -> None:
+    rows = np.concatenate([np.arange(WINDOW), held_out])
+    assert_same(three_class_ensemble, three_class_data.x, rows)
+    classes = three_class_ensemble.predict(three_class_data.x, held_out).classes
+    assert (classes.std(axis=0) > 0.02).all()
+
+
+def test_the_side_of_a_primary_signal(meta_data: Dataset, held_out: Rows) -> None:
+    ensemble = build_ensemble(meta_data, np.arange(800), held_out, [*TABULAR, "lstm"], Recipe())
+    assert_same(ensemble, meta_data.x, held_out)
+    signal = ensemble.predict(meta_data.x, held_out).probability
+    assert (signal > 0.5).any()
+    assert (signal < 0.5).any()
+    assert (signal == 0.5).any()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
@@ -64,9 +90,10 @@ def test_the_batch_is_dynamic(export_data: Dataset, export_bytes: bytes, held_ou
     runner = Runner(export_bytes)
     whole, part = runner(inputs[:50]), runner(inputs[:batch])
     assert part.probability.shape == part.confidence.shape == (batch,)
-    assert part.base.shape == (batch, 5)
-    np.testing.assert_allclose(part.probability, whole.probability[:batch], rtol=0, atol=1e-7)
-    np.testing.assert_allclose(part.base, whole.base[:batch], rtol=0, atol=1e-7)
+    assert part.base.shape == (batch, len(FAMILIES))
+    assert part.classes.shape == (batch, 2)
+    for field in FIELDS:
+        np.testing.assert_allclose(getattr(part, field), getattr(whole, field)[:batch], rtol=0, atol=5e-7)
 
 
 def test_the_graph_is_standard_onnx_without_metadata(export_bytes: bytes) -> None:
@@ -76,39 +103,89 @@ def test_the_graph_is_standard_onnx_without_metadata(export_bytes: bytes) -> Non
     assert not model.metadata_props
     assert not model.functions
     assert [i.name for i in model.graph.input] == ["features"]
-    assert [o.name for o in model.graph.output] == ["probability", "base_probabilities", "confidence"]
+    assert tuple(o.name for o in model.graph.output) == OUTPUTS
+    assert OUTPUTS == ("probability", "base_probabilities", "confidence", "class_probabilities")
     assert all(t.data_location == onnx.TensorProto.DEFAULT for t in model.graph.initializer)
+
+
+def test_what_the_families_share_is_computed_once(export_bytes: bytes) -> None:
+    """One widened last row, one scaling of it, one of the windows; and few nodes, since each costs time."""
+    model = onnx.load_from_string(export_bytes)
+    assert sum(node.op_type == "IsNaN" for node in model.graph.node) == 2
+    assert sum(node.op_type == "Concat" for node in model.graph.node) <= 6
+    assert len(model.graph.node) <= 130
 
 
 def test_two_processes_write_the_same_bytes(
     export_ensemble: Ensemble, export_bytes: bytes, tmp_path: Path
 ) -> None:
-    for name, model in export_ensemble.fitted.items():
-        (tmp_path / name).mkdir()
-        model.save(tmp_path / name)
-    write_json(tmp_path / "stack.json", export_ensemble.stack.to_json())
-    write_json(tmp_path / "calibrator.json", export_ensemble.calibrator.to_json())
+    export_ensemble.save(tmp_path)
     command = [sys.executable, "-c", EXPORT_AGAIN, str(tmp_path)]
     other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == sha256_bytes(export_bytes) == sha256_bytes(exported(export_ensemble))
+    turned = dict(reversed(export_ensemble.fitted.items()))
+    again = sha256_bytes(export(replace(export_ensemble, fitted=turned)))
+    assert other.stdout.strip() == sha256_bytes(export_bytes) == again
 
 
 @pytest.mark.parametrize(
     "calibrator",
     [
-        Calibrator("sigmoid", a=0.4, b=-0.2),
-        Calibrator("isotonic", x=(0.3, 0.45, 0.5, 0.7), y=(0.2, 0.4, 0.4, 0.9)),
-        Calibrator("isotonic", x=(0.45, 0.451), y=(0.1, 0.8)),
-        Calibrator("isotonic", x=(0.5,), y=(0.61,)),
+        Calibrator("sigmoid", a=0.4, b=(-0.2,)),
+        Calibrator("sigmoid", a=0.0),
+        Calibrator("temperature", a=0.7),
+        Calibrator("isotonic", steps=(Steps((0.3, 0.45, 0.5, 0.7), (0.2, 0.4, 0.4, 0.9)),)),
+        Calibrator("isotonic", steps=(Steps((0.45, 0.55), (0.1, 0.8)),)),
+        Calibrator("isotonic", steps=(Steps((0.5,), (0.61,)),)),
     ],
 )
-def test_every_calibrator(
-    export_data: Dataset, export_ensemble: Ensemble, held_out: Rows, calibrator: Calibrator
+@pytest.mark.parametrize("method", ["stack", "vote"])
+def test_every_calibrator_of_two_classes(
+    export_data: Dataset, held_out: Rows, two: Ensemble, calibrator: Calibrator, method: Method
 ) -> None:
-    ensemble = replace(export_ensemble, calibrator=calibrator)
-    native = ensemble.predict(export_data.x, held_out)
-    answers = Runner(exported(ensemble))(windows(export_data.x, held_out, WINDOW))
-    np.testing.assert_allclose(answers.probability, native.probability, rtol=0, atol=2e-4)
+    names = two.names
+    combination = Pool(names, np.array([0.0, 0.4, 0.6])) if method == "vote" else two.head.combination
+    changed = with_head(two, calibrator=calibrator, combination=combination)
+    assert_same(changed, export_data.x, held_out)
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        Calibrator("sigmoid", a=0.4, b=(-0.2, 0.3)),
+        Calibrator("temperature", a=1.7, b=(0.0, 0.0)),
+        Calibrator(
+            "isotonic",
+            b=(0.0, 0.0),
+            steps=(
+                Steps((0.3, 0.5), (0.2, 0.4)),
+                Steps((0.3,), (0.3,)),
+                Steps((0.1, 0.2, 0.9), (0.1, 0.2, 0.8)),
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", ["stack", "vote"])
+def test_every_calibrator_of_three_classes(
+    three_class_data: Dataset,
+    held_out: Rows,
+    three_class_ensemble: Ensemble,
+    calibrator: Calibrator,
+    method: Method,
+) -> None:
+    parts = {name: three_class_ensemble.fitted[name] for name in TABULAR}
+    coef = np.array([0.3, 0.5, 0.2])
+    stack = Stack(tuple(TABULAR), coef, np.array([0.1, -0.1]))
+    combination = Pool(tuple(TABULAR), coef) if method == "vote" else stack
+    ensemble = replace(three_class_ensemble, fitted=parts, head=Head(combination, calibrator, 0.8))
+    assert_same(ensemble, three_class_data.x, held_out)
+
+
+@pytest.fixture(scope="module")
+def two(export_ensemble: Ensemble) -> Ensemble:
+    """Three tabular families of two classes."""
+    stack = Stack(tuple(TABULAR), np.array([0.2, 0.5, 0.4]), np.array([0.1]))
+    parts = {name: export_ensemble.fitted[name] for name in TABULAR}
+    return replace(with_head(export_ensemble, combination=stack), fitted=parts)
 
 
 @pytest.mark.parametrize(
@@ -118,20 +195,18 @@ def test_any_choice_of_families(
     export_data: Dataset, export_ensemble: Ensemble, held_out: Rows, names: tuple[str, ...]
 ) -> None:
     fitted = {name: export_ensemble.fitted[name] for name in names}
-    stack = Stack(names, np.full(len(names), 1.0 / len(names)), 0.1)
-    ensemble = replace(export_ensemble, fitted=fitted, stack=stack)
-    native = ensemble.predict(export_data.x, held_out)
-    answers = Runner(exported(ensemble))(windows(export_data.x, held_out, WINDOW))
-    np.testing.assert_allclose(answers.confidence, native.confidence, rtol=0, atol=1e-6)
+    for combination in (
+        Stack(names, np.full(len(names), 1.0 / len(names)), np.array([0.1])),
+        Pool(names, np.full(len(names), 1.0 / len(names))),
+    ):
+        ensemble = replace(with_head(export_ensemble, combination=combination), fitted=fitted)
+        assert_same(ensemble, export_data.x, held_out)
 
 
-def test_a_shorter_lstm_reads_the_end_of_the_window(
+def test_a_model_that_reads_fewer_rows_reads_the_end_of_the_window(
     export_data: Dataset, export_ensemble: Ensemble, held_out: Rows
 ) -> None:
-    parts = export_ensemble
-    model = export(parts.fitted, parts.stack, parts.calibrator, features=10, window=WINDOW + 5)
-    answers = Runner(model)(windows(export_data.x, held_out, WINDOW + 5))
-    np.testing.assert_allclose(answers.base, parts.predict(export_data.x, held_out).base, rtol=0, atol=1e-6)
+    assert_same(replace(export_ensemble, window=WINDOW + 5), export_data.x, held_out)
 
 
 @pytest.mark.parametrize(
@@ -139,24 +214,30 @@ def test_a_shorter_lstm_reads_the_end_of_the_window(
     [
         (10, 4, None, "export with window >= 8"),
         (9, WINDOW, None, "the graph has 9"),
-        (10, WINDOW, ("logistic",), "fit the stack on all of them"),
+        (10, WINDOW, ("logistic",), "fit the combination on all of them"),
         (10, WINDOW, ("forest",), "'?forest'? has no ONNX writer"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(
     export_ensemble: Ensemble, features: int, window: int, names: tuple[str, ...] | None, message: str
 ) -> None:
-    stack = export_ensemble.stack if names is None else Stack(names, np.ones(len(names)), 0.0)
+    pool = export_ensemble.head.combination if names is None else Pool(names, np.ones(len(names)))
+    changed = replace(
+        with_head(export_ensemble, combination=pool),
+        feature_names=export_ensemble.feature_names[:features],
+        window=window,
+    )
     with pytest.raises(ArtifactError, match=message):
-        export(export_ensemble.fitted, stack, export_ensemble.calibrator, features=features, window=window)
+        export(changed)
 
 
 def test_a_network_the_writer_does_not_know_is_refused(export_ensemble: Ensemble) -> None:
-    module = deepcopy(export_ensemble.fitted["lstm"].module)
-    module.extra = torch.nn.Linear(2, 2)
-    lstm = replace(export_ensemble.fitted["lstm"], module=module)
-    with pytest.raises(ArtifactError, match=r"extra\.bias.*must describe one network"):
-        export({"lstm": lstm}, Stack(("lstm",), np.ones(1), 0.0), CALIBRATOR, features=10, window=WINDOW)
+    network = deepcopy(export_ensemble.fitted["lstm"].network)  # type: ignore[attr-defined]
+    network.extra = torch.nn.Linear(2, 2)
+    lstm = replace(export_ensemble.fitted["lstm"], network=network)  # type: ignore[type-var]
+    alone = with_head(export_ensemble, combination=Pool(("lstm",), np.ones(1)))
+    with pytest.raises(ArtifactError, match=r"extra.*must describe one network"):
+        export(replace(alone, fitted={"lstm": lstm}))
 
 
 def test_bytes_that_are_not_a_model_are_refused(export_bytes: bytes, export_data: Dataset) -> None:
