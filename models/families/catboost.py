@@ -38,6 +38,9 @@ class Params(FamilyParams):
     l2_leaf_reg: float = Field(30.0, ge=0, description="ridge on leaf values, in rows")
     rsm: float = Field(0.3, gt=0, le=1, description="share of features each level may use")
     subsample: float = Field(0.6, gt=0, le=1, description="share of rows each tree may use")
+    random_strength: float = Field(
+        1.0, ge=0, description="noise in the choice of splits, fading as trees grow"
+    )
     border_count: int = Field(63, ge=1, le=254, description="split candidates per feature")
     max_rounds: int = Field(300, ge=1, description="trees, at most")
     patience: int = Field(15, ge=1, description="rounds without a better inner log-loss before stopping")
@@ -104,8 +107,8 @@ class Prepared:
 
 def prepare(data: Dataset, rows: Rows, params: Params) -> Prepared:
     """Bin the inner blocks of `rows`, and all of them."""
-    _check_varies(data, rows)
     fitting, tail = inner_split(data, rows, params.inner_share)
+    _check_varies(data, rows)
     inner_start, start = _start(data, fitting, params), _start(data, rows, params)
     pools = _pool(data, fitting, params, inner_start), _pool(data, rows, params, start)
     for pool in pools:

@@ -59,6 +59,8 @@ class LightGBM:
 
     def predict(self, x: Features, rows: Rows) -> Floats:
         """P(class) float64 [k, K]."""
+        if len(rows) == 0:
+            return np.empty((0, max(2, self.booster.num_model_per_iteration())))
         p = np.asarray(self.booster.predict(x[rows], num_threads=1), dtype=np.float64)
         return p if p.ndim == 2 else np.column_stack([1.0 - p, p])
 
