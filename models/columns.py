@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FINAL = "probability"
 """The model name of the whole ensemble."""
+RECALIBRATED = "recalibrated_rate"
+"""The base rate combined and calibrated as the ensemble is: what the ensemble must beat."""
 _OTHER = ("row", "fold", "path", "y", "w", "side", FINAL, "signal", "confidence")
 
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from models.dataset import Features, Rows
     from models.families.base import Fitted
 
-RECALIBRATED = "recalibrated_rate"
-"""The base rate combined and calibrated as the ensemble is: what the ensemble must beat."""
 _SAME = 1e-12
 
 

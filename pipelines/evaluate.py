@@ -1,5 +1,6 @@
 """Stage `evaluate`: every model on the same out-of-sample rows, in probability and in money."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from core.calendar import get_calendar
-from core.files import replace_directory, write_json, write_text
-from evaluation import evidence, gates
-from evaluation.classification import reliability
+from core.files import read_json, replace_directory, write_json, write_text
+from core.settings import load_settings
+from evaluation import evidence, gates, regimes
+from evaluation.accounts import Accounts, Resampling
+from evaluation.classification import log_loss, reliability
 from evaluation.trials import Tried
-from models.ensemble import RECALIBRATED, Ensemble
-from pipelines import stage, stored
+from models.columns import FINAL, RECALIBRATED, from_columns, model_names
+from models.targets import Target
+from pipelines import stage, stored, trials
 from pipelines.params import Backtest, Params
 from pipelines.tables import read_table, write_table
 from pipelines.workspace import REPORTS, STORE
@@ -21,78 +25,124 @@ from trading.backtest import BacktestResult, PositionRule, buy_and_hold, run_sig
 from trading.costs import Costs
 
 PRIMARY, BENCHMARK = "ensemble", "benchmark"
-_OTHER = {"row", "fold", "y", "w", "probability", "confidence"}
-_SHOWN = 25
+VOTE = "vote"
+"""The model of combinatorial paths that stands where the walk-forward has the ensemble."""
 
 
 @dataclass(frozen=True)
-class Backtests:
-    """A backtest per model and the benchmark's, and their figures."""
+class Market:
+    """Bars, and how a signal on them becomes money."""
 
-    results: dict[str, BacktestResult]
-    figures: dict[str, dict[str, float]]
+    bars: pd.DataFrame
+    rule: PositionRule
+    costs: Costs
+    periods: float
+
+    @classmethod
+    def of(cls, held: stored.StoredBars, params: Backtest) -> "Market":
+        """The market of the stored bars under the parameters of the backtest."""
+        return cls(
+            held.bars,
+            PositionRule(params.buy, params.sell, params.allow_short),
+            Costs(params.commission_bps, params.slippage_bps),
+            get_calendar(held.facts["calendar"]).periods_per_year(held.timeframe),
+        )
+
+    def trade(self, signal: pd.Series) -> BacktestResult:
+        """The account of a signal."""
+        return run_signal(self.bars, signal, self.rule, self.costs)
 
 
 def work(root: Path, params: Params) -> str:
     """Measure, backtest, and write down the evidence."""
+    held, target = stored.bars(root), Target(params.labels.target)
     nested = read_table(root / STORE / "train" / "nested.parquet")
-    models = probabilities(nested)
-    tested = _backtests(stored.bars(root), models, params.backtest)
+    market, judged = Market.of(held, params.backtest), nested[nested["w"] > 0]
+    signals = model_signals(nested, target)
+    results = {name: market.trade(signal) for name, signal in signals.items()}
+    results[BENCHMARK] = buy_and_hold(held.bars, signals[PRIMARY], market.costs)
+    figures = {name: summary(result, market.periods) for name, result in results.items()}
+    returns = pd.DataFrame({name: result.returns for name, result in results.items()})
     found = evidence.assemble(
-        nested["y"].to_numpy(),
-        {name: p.to_numpy() for name, p in models.items()},
-        nested["fold"].to_numpy(),
-        backtests={name: tested.figures[name] for name in models},
-        benchmark=tested.figures[BENCHMARK],
+        judged["y"].to_numpy(),
+        model_probabilities(judged, target.classes),
+        judged["fold"].to_numpy(),
+        backtests={name: figures[name] for name in signals},
+        benchmark=figures[BENCHMARK],
         horizon=params.labels.horizon,
         baseline=RECALIBRATED,
+        classes=target.classes,
+        accounts=_accounts(held.bars, returns, judged.index, market.periods),
+        importance=read_table(root / STORE / "train" / "importance.parquet"),
+        path_scores=_path_scores(root, target, market),
+        leaks=read_json(root / STORE / "train" / "leaks.json"),
+        resampling=Resampling(params.evidence.replications, params.train.seed),
     )
     found["deflated_sharpe"] = {
-        name: gates.recount({**found, "backtest": figures}, Tried(), params.gate.trade).value
-        for name, figures in found["backtests"].items()
+        name: gates.recount({**found, "backtest": own}, Tried(), params.gate.trade).value
+        for name, own in found["backtests"].items()
     }
-    importance = _importance(Ensemble.load(root / STORE / "train" / "ensemble"))
+    equity = pd.DataFrame({name: result.equity for name, result in results.items()})
     with replace_directory(root / STORE / "evaluate") as out:
         write_json(out / "evidence.json", found)
-        write_table(out / "equity.parquet", _equity(tested.results))
-        write_table(out / "returns.parquet", _returns(tested.results))
-        write_table(out / "importance.parquet", importance)
+        write_table(out / "equity.parquet", equity)
+        write_table(out / "returns.parquet", returns)
     write_json(root / REPORTS / "metrics.json", _metrics(found))
-    _write_plots(root / REPORTS / "plots", nested, _equity(tested.results), importance)
+    _write_plots(root / REPORTS / "plots", judged, equity, found["importance"]["features"])
+    trials.record(_ledger(root), held.model, found)
     gain = found["skill"]["difference"]
     word = "lower" if gain > 0 else "higher"
     return f"{found['rows']} rows; ensemble log-loss {abs(gain):.5f} {word} than the recalibrated base rate"
 
 
-def probabilities(nested: pd.DataFrame) -> dict[str, pd.Series]:
-    """Out-of-sample P(up) of every base model, the baseline and the calibrated ensemble, by bar close."""
-    bases = {str(name): nested[name] for name in nested.columns if name not in _OTHER}
-    return {**bases, PRIMARY: nested["probability"]}
+def model_probabilities(frame: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    """Out-of-sample class probabilities [n, K] of every base model, the baseline and the ensemble."""
+    names = {name: name for name in model_names(frame)} | {PRIMARY: FINAL}
+    return {shown: from_columns(frame, name, classes) for shown, name in names.items()}
 
 
-def _backtests(held: stored.StoredBars, models: dict[str, pd.Series], params: Backtest) -> Backtests:
-    rule = PositionRule(params.buy, params.sell, params.allow_short)
-    costs = Costs(params.commission_bps, params.slippage_bps)
-    periods = get_calendar(held.facts["calendar"]).periods_per_year(held.timeframe)
-    results = {name: run_signal(held.bars, p, rule, costs) for name, p in models.items()}
-    results[BENCHMARK] = buy_and_hold(held.bars, models[PRIMARY], costs)
-    return Backtests(results, {name: summary(result, periods) for name, result in results.items()})
+def model_signals(frame: pd.DataFrame, target: Target) -> dict[str, pd.Series]:
+    """P(up) as each of these models would signal it, by bar close."""
+    side = frame["side"].to_numpy() if "side" in frame else None
+    return {
+        name: pd.Series(target.signal(probability, side), frame.index)
+        for name, probability in model_probabilities(frame, target.classes).items()
+    }
 
 
-def _equity(results: dict[str, BacktestResult]) -> pd.DataFrame:
-    return pd.DataFrame({name: result.equity for name, result in results.items()})
+def _accounts(bars: pd.DataFrame, returns: pd.DataFrame, rows: pd.Index, periods: float) -> Accounts:
+    """The accounts of all candidates, and the regime that each position and prediction was made in."""
+    times = bars.index
+    kinds = regimes.label(bars["close"].to_numpy(), times.tz_localize(None).to_numpy())
+    at_row, before = times.get_indexer(rows), times.get_indexer(returns.index) - 1
+    return Accounts(
+        returns={name: returns[name].to_numpy() for name in returns if name != BENCHMARK},
+        benchmark=returns[BENCHMARK].to_numpy(),
+        periods=periods,
+        bar_regimes={kind: labels[before] for kind, labels in kinds.items()},
+        row_regimes={kind: labels[at_row] for kind, labels in kinds.items()},
+    )
 
 
-def _returns(results: dict[str, BacktestResult]) -> pd.DataFrame:
-    return pd.DataFrame({name: result.returns for name, result in results.items()})
-
-
-def _importance(ensemble: Ensemble) -> pd.DataFrame:
-    """Share of each family's total importance per feature, and their mean over families, descending."""
-    shares = {name: v / max(v.sum(), 1e-300) for name, v in ensemble.importance().items()}
-    table = pd.DataFrame(shares, index=pd.Index(ensemble.feature_names, name="feature"))
-    table["importance"] = table.mean(axis=1) if shares else np.zeros(len(table))
-    return table.sort_values("importance", ascending=False, kind="stable")
+def _path_scores(root: Path, target: Target, market: Market) -> pd.DataFrame | None:
+    """Sharpe and log-loss of every family on every path of combinatorial validation; None without paths."""
+    file = root / STORE / "train" / "paths.parquet"
+    if not file.exists():
+        return None
+    scores = []
+    for path, lines in read_table(file).groupby("path"):
+        judged = lines["w"].to_numpy() > 0
+        probabilities = model_probabilities(lines, target.classes)
+        for name, signal in model_signals(lines, target).items():
+            scores.append(
+                {
+                    "family": VOTE if name == PRIMARY else name,
+                    "path": path,
+                    "sharpe": summary(market.trade(signal), market.periods)["sharpe"],
+                    "log_loss": log_loss(lines["y"].to_numpy()[judged], probabilities[name][judged]),
+                }
+            )
+    return pd.DataFrame(scores)
 
 
 def _metrics(found: dict[str, Any]) -> dict[str, Any]:
@@ -108,13 +158,24 @@ def _metrics(found: dict[str, Any]) -> dict[str, Any]:
     } | {BENCHMARK: {k: found["benchmark"][k] for k in ("sharpe", "max_drawdown")}}
 
 
-def _write_plots(folder: Path, nested: pd.DataFrame, equity: pd.DataFrame, importance: pd.DataFrame) -> None:
-    curve = reliability(nested["y"].to_numpy(), nested["probability"].to_numpy())
+def _write_plots(
+    folder: Path, judged: pd.DataFrame, equity: pd.DataFrame, importance: Sequence[dict[str, Any]]
+) -> None:
+    """What `dvc plots` draws: reliability is that of the last class."""
+    last = np.asarray(judged["y"] == judged["y"].max(), dtype=np.float64)
+    curve = reliability(last, judged[FINAL].to_numpy())
     calibration = pd.DataFrame({"predicted": curve.predicted, "observed": curve.observed, "rows": curve.rows})
+    ranked = pd.DataFrame(importance, columns=["feature", "permutation", "permutation_std", "shap"])
     with replace_directory(folder) as out:
         write_text(out / "equity.csv", equity[[PRIMARY, BENCHMARK]].to_csv(index_label="time"))
         write_text(out / "calibration.csv", calibration.to_csv(index=False))
-        write_text(out / "importance.csv", importance[["importance"]].head(_SHOWN).to_csv())
+        write_text(out / "importance.csv", ranked.to_csv(index=False))
+
+
+def _ledger(root: Path) -> Path:
+    """Where trials are counted: the checkout's var/, also for a run in a worktree under it."""
+    shared = load_settings().var_dir
+    return shared if root.resolve().is_relative_to(shared.resolve()) else root / "var"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 from core.files import write_text
 from evaluation.report import ReportInput, render
 from evaluation.verdict import Verdict
+from models.columns import FINAL, from_columns
+from models.targets import CLASSES
 from pipelines import stored
 from pipelines.params import Params
 from pipelines.tables import read_table
@@ -18,6 +20,7 @@ def write_page(
     """Render the page of the ensemble's out-of-sample record into `reports`, the workspace's by default."""
     returns = read_table(root / STORE / "evaluate" / "returns.parquet")
     nested = read_table(root / STORE / "train" / "nested.parquet")
+    judged = nested[nested["w"] > 0]
     facts = stored.bar_facts(root)
     page = render(
         ReportInput(
@@ -28,8 +31,9 @@ def write_page(
             times=returns.index,
             returns=returns["ensemble"].to_numpy(),
             benchmark=returns["benchmark"].to_numpy(),
-            y=nested["y"].to_numpy(),
-            p=nested["probability"].to_numpy(),
+            y=judged["y"].to_numpy(),
+            p=from_columns(judged, FINAL, CLASSES[params.labels.target]),
+            signal=judged["signal"].to_numpy(),
             thresholds=(params.backtest.sell, params.backtest.buy),
         )
     )
@@ -38,7 +42,7 @@ def write_page(
 
 def _pedigree(root: Path, facts: dict[str, Any], params: Params) -> dict[str, object]:
     features = stored.feature_manifest(root)
-    label, splits = params.labels, params.splits
+    label, splits, ensemble = params.labels, params.splits, params.ensemble
     return {
         "bars": f"{facts['rows']} of {facts['symbol']} {facts['timeframe']}",
         "span": f"{facts['first']} … {facts['last']}",
@@ -46,7 +50,8 @@ def _pedigree(root: Path, facts: dict[str, Any], params: Params) -> dict[str, ob
         "data hash": facts["data_hash"],
         "parameter hash": params.digest,
         "features": f"{len(features.definitions)}, warm after {features.warmup} bars",
-        "label": f"{label.kind}, {label.horizon} bars",
+        "label": ", ".join(f"{name} {value}" for name, value in label.definition().items()),
+        "models": f"{', '.join(params.train.families)}; {ensemble.method}, {ensemble.calibration}",
         "walk-forward": f"{splits.scheme}, purged by label end, embargo {splits.embargo} bars",
         "commission": f"{params.backtest.commission_bps} bps of traded notional",
         "slippage": f"{params.backtest.slippage_bps} bps of traded notional",

@@ -5,7 +5,7 @@ from pathlib import Path
 from core.bundle import MODEL
 from core.files import replace_directory, sha256_bytes, write_bytes, write_json
 from models.ensemble import Ensemble
-from models.onnx_export import export
+from models.onnx_export import OUTPUTS, export
 from models.parity import check
 from pipelines import stage
 from pipelines.matrix import training_matrix
@@ -17,20 +17,21 @@ from pipelines.workspace import STORE
 def work(root: Path, params: Params) -> str:
     """Export the final ensemble and compare it with the libraries on the judged rows, NaN among them."""
     ensemble = Ensemble.load(root / STORE / "train" / "ensemble")
-    data = training_matrix(root)
+    data = training_matrix(root, params.labels.target)
     rows = read_table(root / STORE / "train" / "nested.parquet")["row"].to_numpy()
-    graph = export(
-        ensemble.fitted,
-        ensemble.stack,
-        ensemble.calibrator,
-        features=len(ensemble.feature_names),
-        window=ensemble.window,
-    )
-    parity = check(graph, ensemble, data.x, rows, window=ensemble.window, seed=params.train.seed)
+    graph = export(ensemble)
+    parity = check(graph, ensemble, data.x, rows, seed=params.train.seed)
     with replace_directory(root / STORE / "export") as out:
         write_bytes(out / MODEL, graph)
-        write_json(out / "parity.json", {"model_sha256": sha256_bytes(graph), "largest_difference": parity})
-    worst = max(v for k, v in parity.items() if k not in ("probability", "confidence"))
+        write_json(
+            out / "parity.json",
+            {
+                "model_sha256": sha256_bytes(graph),
+                "base_models": list(ensemble.names),
+                "largest_difference": parity,
+            },
+        )
+    worst = max(parity[name] for name in parity.keys() - set(OUTPUTS))
     return f"{len(graph) / 1e3:.0f} kB graph; parity: base {worst:.1e}, final {parity['probability']:.1e}"
 
 

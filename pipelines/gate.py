@@ -14,7 +14,6 @@ from evaluation.verdict import Verdict
 from models import bundle_build
 from models.bundle_build import BundleFacts, Reference
 from models.dataset import windows
-from models.ensemble import Ensemble
 from models.onnx_run import Runner
 from models.targets import CLASSES
 from pipelines import stage, stored
@@ -28,15 +27,14 @@ def work(root: Path, params: Params) -> str:
     """Judge, pack, report."""
     evidence = read_json(root / STORE / "evaluate" / "evidence.json")
     exported = read_json(root / STORE / "export" / "parity.json")
-    parity = exported["largest_difference"]
     verdict = judge(
         evidence,
-        parity,
+        exported["largest_difference"],
         params.gate.serve,
         params.gate.trade,
         bundle_fault=_graph_fault(root, exported["model_sha256"]),
     )
-    _write_bundle(root, params, verdict, parity)
+    _write_bundle(root, params, verdict, exported)
     with replace_directory(root / STORE / "gate") as out:
         write_json(out / "verdict.json", verdict.to_dict())
     write_page(root, params, verdict, evidence)
@@ -54,21 +52,21 @@ def _graph_fault(root: Path, expected: str) -> str | None:
     return None if actual == expected else f"{MODEL} has SHA-256 {actual[:12]}…, exported as {expected[:12]}…"
 
 
-def _write_bundle(root: Path, params: Params, verdict: Verdict, parity: dict[str, float]) -> None:
+def _write_bundle(root: Path, params: Params, verdict: Verdict, exported: dict[str, Any]) -> None:
     held, features = stored.bars(root), stored.feature_manifest(root)
-    ensemble = Ensemble.load(root / STORE / "train" / "ensemble")
+    window = params.train.window
     matrix = stored.feature_matrix(root)
     x = np.ascontiguousarray(matrix.to_numpy(dtype=np.float64).astype(np.float32))
     model = (root / STORE / "export" / MODEL).read_bytes()
     rows = bundle_build.golden_rows(x, np.arange(features.warmup, len(x)))
     bundle_build.build(
         root / STORE / "bundle",
-        _facts(held, features, params, ensemble, verdict, parity),
+        _facts(held, features, params, verdict, exported),
         model=model,
         checkpoint=(root / STORE / "features" / "checkpoint.bin").read_bytes(),
-        state_window=windows(x, np.array([len(x) - 1]), ensemble.window)[0],
-        golden=windows(x, rows, ensemble.window),
-        reference=_reference(model, matrix, x, features.warmup, ensemble.window),
+        state_window=windows(x, np.array([len(x) - 1]), window)[0],
+        golden=windows(x, rows, window),
+        reference=_reference(model, matrix, x, features.warmup, window),
     )
 
 
@@ -83,9 +81,8 @@ def _facts(
     held: stored.StoredBars,
     features: stored.FeatureManifest,
     params: Params,
-    ensemble: Ensemble,
     verdict: Verdict,
-    parity: dict[str, float],
+    exported: dict[str, Any],
 ) -> BundleFacts:
     money = params.backtest
     return BundleFacts(
@@ -95,12 +92,12 @@ def _facts(
         as_of=held.facts["last"],
         definitions=features.definitions,
         warmup=features.warmup,
-        window=ensemble.window,
+        window=params.train.window,
         classes=CLASSES[params.labels.target],
-        base_models=ensemble.stack.names,
+        base_models=exported["base_models"],
         thresholds=Thresholds(money.strong_buy, money.buy, money.sell, money.strong_sell),
         label=params.labels.definition(),
-        parity=parity,
+        parity=exported["largest_difference"],
         data_hash=held.facts["data_hash"],
         params_hash=params.digest,
         tradable=verdict.tradable,

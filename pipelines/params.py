@@ -211,7 +211,6 @@ class Evidence(Block):
     """How much is drawn at random for the evidence."""
 
     replications: int = Field(ge=100)
-    repeats: PositiveInt
 
 
 class Export(Block):
@@ -430,3 +429,30 @@ def with_overrides(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
 def write_tree(path: Path, tree: Mapping[str, Any]) -> None:
     """Write a tree of parameters as YAML, in order."""
     write_text(path, yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True))
+
+
+def set_family(path: Path, family: str, values: Mapping[str, Any]) -> None:
+    """Set train.<family> in a parameter file; every other byte stays, comments too.
+
+    ConfigurationError, and the file as it was, when the result would not be a valid parameter file.
+    """
+    read_tree(path)
+    text = path.read_text(encoding="utf-8")
+    node = yaml.compose(text, yaml.SafeLoader)
+    for name in ("train", family):
+        node = next((value for key, value in node.value if key.value == name), None)
+        if node is None:
+            raise ConfigurationError(f"{path} has no train.{family}: restore it from the version in git")
+    said = yaml.safe_dump(dict(values), default_flow_style=True, sort_keys=False, width=10**6).strip()
+    changed = text[: node.start_mark.index] + said + text[_end(node) :]
+    check(yaml.safe_load(changed))
+    write_text(path, changed)
+
+
+def _end(node: yaml.Node) -> int:
+    """Where the text of a node ends; a block's own mark is where the next begins, comments skipped."""
+    inner = isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value
+    last = node.value[-1] if inner else None
+    if last is None:
+        return int(node.end_mark.index)
+    return _end(last[1] if isinstance(last, tuple) else last)
