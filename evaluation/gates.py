@@ -22,10 +22,8 @@ from pathlib import Path
 from statistics import variance
 from typing import Any
 
-import numpy.typing as npt
-
 from core.errors import ArtifactError, DataError
-from evaluation.comparison import Comparison, paired
+from evaluation.comparison import Comparison
 from evaluation.overfitting import dsr, expected_max_sharpe
 from evaluation.trials import Tried
 from evaluation.verdict import Check, ServeRules, TradeRules, Verdict, verdict
@@ -36,7 +34,6 @@ __all__ = [
     "TradeRules",
     "Verdict",
     "bundle_fault",
-    "compare",
     "judge",
     "not_worse",
     "recount",
@@ -74,15 +71,13 @@ def judge(
     )
 
 
-def recount(evidence: Mapping[str, Any], tried: Tried | int, trade: TradeRules) -> Check:
+def recount(evidence: Mapping[str, Any], tried: Tried, trade: TradeRules) -> Check:
     """The deflated-Sharpe check over everything `tried`, the evidence's own trials included.
 
-    A smaller number counts as the evidence's own; `Tried()` is the evidence alone, a number alone says
-    nothing of the others' Sharpes. The variance is that of all Sharpes known, and at least 1/(n − 1): that
-    of Sharpes estimated from n returns without any skill. A few trials that lie close by chance would
-    otherwise leave nothing to deflate.
+    A smaller number counts as the evidence's own; `Tried()` is the evidence alone. The variance is that of
+    all Sharpes known, and at least 1/(n − 1): that of Sharpes estimated from n returns without any skill.
+    A few trials that lie close by chance would otherwise leave nothing to deflate.
     """
-    tried = Tried(tried) if isinstance(tried, int) else tried
     record = _get(evidence, "backtest")
     sharpe, n = record.get("sharpe_per_period"), int(_get(evidence, "backtest", "n"))
     known = [float(trial["sharpe"]) for trial in _get(evidence, "trials")]
@@ -103,27 +98,8 @@ def recount(evidence: Mapping[str, Any], tried: Tried | int, trade: TradeRules) 
     return Check("deflated_sharpe", "trade", passed, value, trade.min_dsr, reason)
 
 
-def compare(
-    champion_p: npt.ArrayLike,
-    challenger_p: npt.ArrayLike,
-    y: npt.ArrayLike,
-    *,
-    min_rows: int,
-    tolerance: float,
-    worse_p: float = 0.05,
-    horizon: int = 1,
-) -> Check:
-    """`not_worse` of `paired`: may the challenger take the champion's place?
-
-    champion_p, challenger_p: [n] P(up) or [n, K] class probabilities on rows that neither was trained on, in
-    time order; y: [n] class numbers.
-    """
-    comparison = paired(champion_p, challenger_p, y, horizon=horizon)
-    return not_worse(comparison, min_rows=min_rows, tolerance=tolerance, worse_p=worse_p)
-
-
 def not_worse(found: Comparison, *, min_rows: int, tolerance: float, worse_p: float) -> Check:
-    """May the challenger take the champion's place?
+    """May the challenger take the champion's place? `found` is `evaluation.comparison.paired` of the two.
 
     Passes on `min_rows` rows or more when the challenger's mean log-loss is at most `tolerance` nats worse
     and the paired Diebold-Mariano test does not call it worse: one-sided p above `worse_p`. The mean alone
@@ -182,7 +158,8 @@ def _parity(rule: str, name: str, difference: float | None, limit: float) -> Che
         reason = f"Parity of {name} was not measured: ONNX and training library must be compared"
         return Check(rule, "integrity", False, None, limit, reason)
     passed = difference <= limit
-    reason = f"ONNX {name} differs by {difference:.1e} {_within(difference, limit)} {limit:g}"
+    meaning = "what serves is what was trained" if passed else "what would serve is not what was trained"
+    reason = f"ONNX {name} differs by {difference:.1e} {_within(difference, limit)} {limit:g}: {meaning}"
     return Check(rule, "integrity", passed, difference, limit, reason)
 
 
@@ -195,8 +172,10 @@ def _valid_probabilities(evidence: Mapping[str, Any]) -> Check:
 
 def _enough_rows(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
     rows = int(_get(evidence, "rows"))
-    reason = f"{rows} out-of-sample rows {_reaches(rows, rules.min_rows)} {rules.min_rows}"
-    return Check("enough_rows", "integrity", rows >= rules.min_rows, rows, rules.min_rows, reason)
+    passed = rows >= rules.min_rows
+    reason = f"{rows} out-of-sample rows {_reaches(rows, rules.min_rows)} {rules.min_rows}: "
+    reason += "enough to judge by" if passed else "too few to judge by"
+    return Check("enough_rows", "integrity", passed, rows, rules.min_rows, reason)
 
 
 def _calibrated(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
@@ -234,7 +213,7 @@ def _enough_trades(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
     trades = int(_get(evidence, "backtest", "trades"))
     passed = trades >= rules.min_trades
     reason = f"{_plural(trades, 'trade')} {_reaches(trades, rules.min_trades)} {rules.min_trades}"
-    reason += "" if passed else ": too few to judge"
+    reason += ": enough to judge" if passed else ": too few to judge"
     return Check("enough_trades", "trade", passed, trades, rules.min_trades, reason)
 
 
@@ -245,14 +224,14 @@ def _beats_benchmark(evidence: Mapping[str, Any]) -> Check:
         return Check(rule, "trade", False, value, bar, reason)
     passed = value > bar
     reason = f"Sharpe after costs {value:.2f} {'>' if passed else '<='} {bar:.2f} of buy and hold"
-    reason += "" if passed else ": holding the market pays better for its risk"
+    reason += f": {'it' if passed else 'holding the market'} pays better for its risk"
     return Check(rule, "trade", passed, value, bar, reason)
 
 
 def _drawdown(evidence: Mapping[str, Any], rules: TradeRules) -> Check:
     depth, limit = abs(float(_get(evidence, "backtest", "max_drawdown"))), rules.max_drawdown
     reason = f"Largest drawdown {depth:.1%} {_within(depth, limit)} {limit:.1%}"
-    reason += "" if depth <= limit else ": more was lost on the way than the rule allows"
+    reason += f": {'no more' if depth <= limit else 'more'} was lost on the way than the rule allows"
     return Check("drawdown", "trade", depth <= limit, depth, limit, reason)
 
 
@@ -297,7 +276,7 @@ def _believable(
     value = known.get(name, 0.0)
     passed = value <= limit
     reason = f"{what} of {name} {value:.3f} {_within(value, limit)} {limit:.3f}"
-    reason += "" if passed else ": too good to be true; look for a leak before anything else"
+    reason += ": " + ("believable" if passed else "too good to be true; look for a leak before anything else")
     return Check(rule, "quality", passed, value, limit, reason)
 
 
@@ -315,8 +294,8 @@ def _not_one_feature(evidence: Mapping[str, Any], rules: TradeRules, too_good: b
     reason = f"{found['leader']} carries {share:.0%} {_within(share, limit)} {limit:.0%} of the importance"
     if not passed:
         reason += f" of a result too good to be true: look at {found['leader']} first, and when it is known"
-    elif share > limit:
-        reason += ", and no result is too good to be true"
+    else:
+        reason += ": one of several" if share <= limit else ", and no result is too good to be true"
     return Check(rule, "quality", passed, share, limit, reason)
 
 

@@ -73,13 +73,14 @@ def leaks(findings: Sequence[Section] | None) -> str:
     failed = [finding["check"] for finding in findings if not finding["passed"]]
     if failed:
         return f"{len(failed)} of {len(findings)} leak checks failed: {', '.join(failed)}."
-    return f"{len(findings)} leak checks found nothing."
+    return f"Leak checks run: {len(findings)}; none found anything."
 
 
 def _track_record(section: Section) -> str:
     if section["psr"] is None:
         return f"No track record: {section['reason']}."
-    known = f"The true Sharpe ratio is above 0 with probability {section['psr']:.1%}"
+    sure = "over 99.9%" if section["psr"] > 0.999 else f"{section['psr']:.1%}"
+    known = f"The true Sharpe ratio is above 0 with probability {sure}"
     if section["needed"] is None:
         return f"{known}: {section['reason']}."
     rows, needed = section["rows"], section["needed"]
@@ -93,7 +94,7 @@ def _overfitting(section: Section) -> str:
     return (
         f"In {section['pbo']:.0%} of {section['splits']:,} splits of the record, the best of "
         f"{section['candidates']} candidates in one half was no better than the middle one in the other; "
-        f"without any skill this figure varies by {section['noise']:.0%}, so no rule judges it alone."
+        f"without any skill this share varies by {section['noise']:.1%} (one deviation): no rule judges it."
     )
 
 

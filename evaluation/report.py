@@ -22,7 +22,7 @@ Vector = npt.NDArray[np.float64]
 _FEATURES = 14
 _STYLE = """
 :root { color: #1c2733; background: #f4f6f8; font: 15px/1.5 system-ui, "Segoe UI", Roboto, sans-serif; }
-body { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
+body { max-width: 1240px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 25px; margin: 0; } h2 { font-size: 17px; margin: 34px 0 10px; }
 p { margin: 4px 0; } .muted { color: #6b7785; } .note { color: #6b7785; font-size: 13px; }
 .banner { border-left: 7px solid; border-radius: 8px; padding: 16px 20px; margin: 18px 0; background: #fff; }
@@ -32,7 +32,7 @@ p { margin: 4px 0; } .muted { color: #6b7785; } .note { color: #6b7785; font-siz
 .tile, .card { background: #fff; border-radius: 8px; padding: 12px 14px; }
 .tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; }
 .tile span { color: #6b7785; font-size: 13px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 14px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(360px, 100%), 1fr)); gap: 14px; }
 .card { margin-bottom: 14px; overflow-x: auto; } .card h3 { font-size: 14px; margin: 0 0 6px; }
 svg { width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
@@ -42,7 +42,12 @@ tr.primary td { font-weight: 650; background: #f2f6fb; } td.key { color: #6b7785
 td.value { overflow-wrap: anywhere; } .pass { color: #2c8a63; } .fail { color: #b3392f; font-weight: 650; }
 ul.read { margin: 0; padding-left: 20px; } .read li { margin: 5px 0; }
 .next { background: #fff; border-radius: 8px; padding: 10px 20px; margin: 0 0 18px; }
-@media (max-width: 600px) { body { padding: 16px 10px 40px; } th, td { padding: 5px 6px; } }
+@media (max-width: 700px) {
+  body { padding: 16px 10px 40px; } th, td { padding: 5px 6px; } .wide svg { min-width: 620px; }
+  .words thead { display: none; } .words tr { display: block; border-bottom: 1px solid #e4e8ec; }
+  .words td { display: inline-block; border: 0; width: auto; padding: 5px 6px 2px; }
+  .words td.value { display: block; padding: 0 6px 7px; }
+}
 @media print { :root { background: #fff; } .card, .tile { break-inside: avoid; } }
 """
 
@@ -148,8 +153,8 @@ def _accounts(report: ReportInput) -> list[str]:
     returns = np.asarray(report.returns, dtype=np.float64)
     benchmark = np.asarray(report.benchmark, dtype=np.float64)
     return [
-        _card(plots.equity(times, returns, benchmark), "Wealth, starting from 1 (logarithmic)"),
-        _card(plots.drawdown(times, returns, benchmark), "Drawdown"),
+        _card(plots.equity(times, returns, benchmark), "Wealth, starting from 1 (logarithmic)", "wide"),
+        _card(plots.drawdown(times, returns, benchmark), "Drawdown", "wide"),
     ]
 
 
@@ -206,7 +211,7 @@ def _importance(section: Mapping[str, Any] | None) -> list[str]:
         return []
     rows = [
         [
-            ("value", of["feature"]),
+            ("", of["feature"]),
             ("number", _number(of["permutation"], "+.5f")),
             ("number", _number(of["permutation_std"], ".5f")),
             ("number", _number(of["shap"], ".4f")),
@@ -314,7 +319,9 @@ def _table(
         + "</tr>"
         for at, row in enumerate(rows)
     )
-    return f"<table>{f'<thead><tr>{head}</tr></thead>' if heads else ''}<tbody>{body}</tbody></table>"
+    words = any(kind == "value" for row in rows for kind, _ in row)
+    kind = ' class="words"' if words else ""
+    return f"<table{kind}>{f'<thead><tr>{head}</tr></thead>' if heads else ''}<tbody>{body}</tbody></table>"
 
 
 def _sentences(read: Iterable[str]) -> str:
@@ -325,9 +332,9 @@ def _pair(cards: Iterable[str]) -> str:
     return f'<div class="pair">{"".join(cards)}</div>'
 
 
-def _card(content: str, heading: str = "") -> str:
+def _card(content: str, heading: str = "", kind: str = "") -> str:
     title = f"<h3>{escape(heading)}</h3>" if heading else ""
-    return f'<div class="card">{title}{content}</div>'
+    return f'<div class="card {kind}">{title}{content}</div>'
 
 
 def _number(value: float | None, form: str) -> str:

@@ -11,12 +11,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.errors import DataError
 from evaluation import gates, performance
+from evaluation.comparison import Comparison, paired
 from evaluation.evidence import assemble
-from evaluation.gates import ServeRules, TradeRules, Verdict, compare, judge, recount
+from evaluation.gates import ServeRules, TradeRules, Verdict, judge, not_worse, recount
 from evaluation.overfitting import dsr
 from evaluation.trials import TrialSet, Tried, gather
+from evaluation.verdict import next_step, verdict
 
 SERVE, TRADE = ServeRules(), TradeRules()
+
+
+def compare(champion, challenger, y, worse_p=0.05, **rules):
+    return not_worse(paired(champion, challenger, y), worse_p=worse_p, **rules)
 
 
 def failed(verdict: Verdict) -> list[str]:
@@ -221,6 +227,9 @@ def test_challenger():
     few = compare(p[:40], p[:40], y[:40], **rules)
     assert not few.passed
     assert "40 rows that champion and challenger share < 100" in few.reason
+    untested = not_worse(Comparison(4, 0.7, 0.7, 0.0), min_rows=2, tolerance=1.0, worse_p=0.05)
+    assert not untested.passed
+    assert "within one label's horizon" in untested.reason
 
 
 def test_rows_that_both_predict_alike_do_not_hide_a_worse_challenger():
@@ -256,3 +265,62 @@ def test_a_result_too_good_to_be_true_may_not_even_serve(record, parity):
     verdict = judge(record, parity, SERVE, TRADE, bundle_fault=None)
     assert verdict.integrity
     assert not verdict.servable
+
+
+@pytest.mark.parametrize(
+    ("auc", "share", "passed", "words"),
+    [
+        (0.6, 0.5, True, "x carries 50% <= 80% of the importance: one of several"),
+        (0.6, 0.9, True, "x carries 90% > 80% of the importance, and no result is too good to be true"),
+        (0.9, 0.5, True, "x carries 50% <= 80% of the importance: one of several"),
+        (0.9, 0.9, False, "too good to be true: look at x first"),
+        (0.6, None, True, "no result is too good to be true"),
+        (0.9, None, False, "No feature's importance is known"),
+    ],
+)
+def test_the_feature_behind_a_result_too_good_to_be_true_is_named(record, parity, auc, share, passed, words):
+    record["models"]["logistic"]["auc"] = auc
+    record["importance"] = None if share is None else {"leader": "x", "share": share}
+    checks = judge(record, parity, SERVE, TRADE, bundle_fault=None).checks
+    check = next(check for check in checks if check.rule == "credible_feature")
+    assert (check.passed, check.value, check.threshold) == (passed, share, 0.8)
+    assert words in check.reason
+
+
+def test_a_leak_found_refuses_service_whatever_else_is_good(record, parity):
+    record["leaks"] = [
+        {"check": "split", "passed": True, "detail": "fine"},
+        {"check": "features", "passed": False, "detail": "close_next hits 71 %"},
+    ]
+    verdict = judge(record, parity, SERVE, TRADE, bundle_fault=None)
+    assert (verdict.integrity, verdict.servable, verdict.tradable) == (True, False, False)
+    assert verdict.reasons == ("1 leak check of 2 failed > 0: features: close_next hits 71 %",)
+    assert next_step(verdict).startswith("Remove the leak")
+
+
+@pytest.mark.parametrize("rule", ["credible_sharpe", "credible_hit_rate", "credible_auc"])
+def test_every_failing_rule_has_a_next_step_of_its_own(record, parity, rule):
+    fine = next_step(judge(record, parity, SERVE, TRADE, bundle_fault=None))
+    none = {**parity, "probability": 1.0, "confidence": 1.0, "logistic": 1.0}
+    everything = judge(record, none, SERVE, TRADE, bundle_fault="x").checks
+    for check in everything:
+        only = verdict([replace(check, passed=False)])
+        assert next_step(only) != fine, check.rule
+    both = verdict([replace(c, passed=c.rule not in (rule, "deflated_sharpe")) for c in everything])
+    assert next_step(both).startswith("Look for a leak")
+
+
+def test_three_classes_are_judged_alike(inputs, parity):
+    rng = np.random.default_rng(5)
+    p = rng.dirichlet([6, 5, 6], 3000)
+    y = (rng.uniform(size=3000)[:, None] > p.cumsum(axis=1)).sum(axis=1)
+    share = np.bincount(y) / 3000
+    blurred = (p + 0.05) / 1.15
+    table = {"base_rate": np.tile(share, (3000, 1)), "logistic": blurred, "lightgbm": blurred, "ensemble": p}
+    names = ("down", "flat", "up")
+    record = assemble(**{**inputs, "y": y, "probabilities": table, "classes": names})
+    verdict = judge(record, parity, SERVE, TRADE, bundle_fault=None)
+    assert failed(verdict) == []
+    swapped = {**table, "ensemble": p[:, [1, 0, 2]]}
+    worse = assemble(**{**inputs, "y": y, "probabilities": swapped, "classes": names})
+    assert "better_than_base_rate" in failed(judge(worse, parity, SERVE, TRADE, bundle_fault=None))

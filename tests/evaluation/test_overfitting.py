@@ -1,6 +1,8 @@
 import numpy as np
 import purgedcv
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.errors import DataError
 from evaluation import overfitting as o
@@ -137,3 +139,28 @@ def test_pbo_of_a_strategy_that_never_moves():
 def test_pbo_refusals(returns, blocks, message):
     with pytest.raises(DataError, match=message):
         o.pbo(returns, blocks)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1))
+def test_pbo_sees_neither_the_scale_nor_the_order_of_the_strategies(seed):
+    rng = np.random.default_rng(seed)
+    returns = rng.normal(0, 0.01, (120, 6))
+    first = o.pbo(returns, 6).logits
+    # powers of two leave every digit as it is
+    np.testing.assert_allclose(o.pbo(returns * 2.0 ** rng.integers(-3, 4, 6), 6).logits, first)
+    np.testing.assert_allclose(o.pbo(returns[:, rng.permutation(6)], 6).logits, first)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.floats(0.01, 0.4), st.integers(10, 2000), st.floats(-1, 1), st.floats(3, 10))
+def test_probabilistic_sharpe_grows_with_the_record_and_min_trl_is_where_it_arrives(
+    sharpe, n, skew, kurtosis
+):
+    assert o.psr(sharpe, n, skew, kurtosis) <= o.psr(sharpe, n + 1, skew, kurtosis)
+    assert o.psr(sharpe, n, skew, kurtosis, 0.1) <= o.psr(sharpe, n, skew, kurtosis, 0.05)
+    needed = o.min_trl(sharpe, skew=skew, kurtosis=kurtosis)
+    ceiling = max(2, int(np.ceil(needed)))
+    assert o.psr(sharpe, ceiling, skew, kurtosis) >= 0.95 - 1e-12
+    if needed > 3:
+        assert o.psr(sharpe, ceiling - 1, skew, kurtosis) < 0.95 + 1e-12

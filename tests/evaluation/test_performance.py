@@ -83,6 +83,18 @@ def test_laws(returns):
     assert performance.expected_shortfall(returns) <= performance.value_at_risk(returns) + 1e-15
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 4))
+def test_ratios_see_neither_scale_nor_order(seed, scale):
+    rng = np.random.default_rng(seed)
+    r = rng.normal(0.001, 0.01, 50)
+    for ratio in (performance.sharpe, performance.sortino, performance.omega, performance.tail_ratio):
+        assert ratio(scale * r) == pytest.approx(ratio(r))
+        assert ratio(rng.permutation(r)) == pytest.approx(ratio(r))
+    assert performance.max_drawdown(2 * r) <= performance.max_drawdown(r)
+    assert performance.sharpe(-r) == pytest.approx(-performance.sharpe(r))
+
+
 def test_a_loss_in_the_first_period_is_a_drawdown():
     assert performance.max_drawdown([-0.1, 0.2]) == pytest.approx(-0.1)
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,9 +12,11 @@ import pandas as pd
 import pytest
 
 from core.errors import DataError
+from evaluation import readings
 from evaluation.evidence import assemble
 from evaluation.gates import ServeRules, TradeRules, judge
 from evaluation.report import ReportInput, render
+from evaluation.verdict import next_step
 
 VOID = {"meta", "br", "link", "img", "input"}
 
@@ -39,8 +42,7 @@ class Balance(HTMLParser):
 
 
 @pytest.fixture
-def page_input(inputs, whole, parity) -> ReportInput:
-    record = assemble(**whole)
+def page_input(inputs, record, parity) -> ReportInput:
     rng = np.random.default_rng(0)
     return ReportInput(
         title="sp500 1d <test>",
@@ -56,9 +58,15 @@ def page_input(inputs, whole, parity) -> ReportInput:
     )
 
 
-def test_page_is_deterministic_whatever_the_user_configured(page_input):
+@pytest.fixture
+def every_section(page_input, whole) -> ReportInput:
+    return replace(page_input, evidence=assemble(**whole))
+
+
+def test_page_is_deterministic_whatever_the_user_configured(every_section):
     import matplotlib as mpl
 
+    page_input = every_section
     first = render(page_input)
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "path"}):
         assert render(page_input) == first
@@ -72,8 +80,8 @@ def test_drawing_leaves_the_settings_alone(page_input):
     assert dict(mpl.rcParams) == before
 
 
-def test_page_is_one_offline_document(page_input):
-    page = render(page_input)
+def test_page_is_one_offline_document(every_section):
+    page = render(every_section)
     assert not re.search(r'(?:src|href)="(?!#)', re.sub(r'xmlns[:\w]*="[^"]*"', "", page))
     assert "<script" not in page
     assert not re.search(r"url\((?!#)", page)
@@ -82,15 +90,40 @@ def test_page_is_one_offline_document(page_input):
     parser.feed(page)
     assert parser.open == []
     assert len(parser.ids) == len(set(parser.ids))
-
-
-def test_references_inside_the_plots_resolve(page_input):
-    page = render(page_input)
-    parser = Balance()
-    parser.feed(page)
+    # what the plots refer to is there
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', page))
     assert used
     assert used <= set(parser.ids)
+
+
+def test_every_section_has_its_readings(every_section):
+    page = unescape(render(every_section))
+    evidence = every_section.evidence
+    for reading in [
+        *readings.luck(evidence),
+        *readings.intervals(evidence["intervals"]),
+        *readings.regimes(evidence["regimes"]),
+        *readings.paths(evidence["paths"]),
+        readings.importance(evidence["importance"]),
+        readings.leaks(evidence["leaks"]),
+        next_step(every_section.verdict),
+    ]:
+        assert reading in page
+
+
+def test_three_classes_and_a_signal_of_their_own(page_input, record):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 400)
+    y = rng.integers(0, 3, 400)
+    classes = {"down": 0.3, "flat": 0.3, "profit": 0.4}
+    shown = replace(
+        page_input, y=y, p=p, signal=p[:, 2] + p[:, 1] / 2, evidence={**record, "classes": classes}
+    )
+    page = render(shown)
+    assert "predicted probability of profit" in page
+    assert "40.0% profit" in page
+    assert "log-loss 1.0986" in page
+    assert page != render(replace(shown, signal=None))
 
 
 def test_text_is_escaped(page_input):
