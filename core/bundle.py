@@ -82,6 +82,8 @@ class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trials: int
     tradable: bool
     reasons: list[str]
+    sharpe_variance: float = 0.0
+    """Variance of the Sharpes per period of all those trials; 0 where it was not known."""
 
 
 def write_struct(path: Path, value: msgspec.Struct) -> None:

@@ -35,7 +35,7 @@ from core.clock import Clock, SystemClock
 from core.errors import ArtifactError, RegistryError
 from core.faults import disk_remedy
 from core.files import exclusive_lock, replace_directory, sha256_file, write_bytes
-from evaluation.trials import TrialSet, gather
+from evaluation.trials import TrialSet, Tried, gather
 from models.champions import (
     FOUND,
     PROMOTED,
@@ -118,7 +118,7 @@ class Registry:
         # the identity goes in first: a run that is killed while logged and then repeated counts once
         kept = ("manifest_sha256", CANDIDATES, RECORDS)
         identity = {key: value for key, value in record.tag_items().items() if key in kept}
-        run = run_id or self.start_run(record.model, trials=record.trials, tags=identity)
+        run = run_id or self.start_run(record.model, trials=record.tried.count, tags=identity)
         with _mapped(f"log a run of {record.model}"):
             try:
                 self._write_record(run, record)
@@ -198,7 +198,7 @@ class Registry:
         commit: str,
         dirty: bool,
         dvc_lock_sha256: str,
-        trials: int | None = None,
+        tried: Tried | None = None,
         tradable: bool | None = None,
         reasons: Sequence[str] | None = None,
         verdict: str = "",
@@ -206,12 +206,13 @@ class Registry:
     ) -> Registered:
         """Make a version of `bundle_dir` under its model's name, or return the one that is identical.
 
-        `trials` defaults to all trials recorded for the model; `tradable` and `reasons` to the manifest's,
+        `tried` defaults to all trials recorded for the model; `tradable` and `reasons` to the manifest's,
         and differ from it when a recount over more trials says no. `verdict` is the version's description.
         ArtifactError: the bundle does not match its manifest.
         """
         manifest, digest = verify(bundle_dir), sha256_file(bundle_dir / MANIFEST)
         check_name(manifest.model)
+        counted = Tried(self.trials(manifest.model)) if tried is None else tried
         facts = Registration(
             model=manifest.model,
             version="",
@@ -220,7 +221,8 @@ class Registry:
             dirty=dirty,
             dvc_lock_sha256=dvc_lock_sha256,
             registered_at=self._now(),
-            trials=self.trials(manifest.model) if trials is None else trials,
+            trials=counted.count,
+            sharpe_variance=counted.variance,
             tradable=manifest.tradable if tradable is None else tradable,
             reasons=list(manifest.reasons if reasons is None else reasons),
         )

@@ -25,8 +25,8 @@ class RunRecord:
 
     `params` may be nested; `metrics` are numbers of the whole run, `fold_metrics` one number per fold in
     order; `artifacts` are pairs (folder in the run, file or directory). `manifest_sha256` is the identity of
-    the bundle it built, empty for a run that built none. `candidates` are the trials it spent, with their
-    records. `status` is FINISHED, FAILED or KILLED.
+    the bundle it built, empty for a run that built none. `tried` are the trials it spent; without a key they
+    count once for every bundle, or run. `status` is FINISHED, FAILED or KILLED.
     """
 
     model: str
@@ -38,8 +38,7 @@ class RunRecord:
     commit: str
     dirty: bool
     dvc_lock_sha256: str
-    trials: int
-    candidates: TrialSet | None = None
+    tried: TrialSet
     manifest_sha256: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -59,11 +58,10 @@ class RunRecord:
             "commit": self.commit,
             "dirty": str(self.dirty).lower(),
             "dvc_lock_sha256": self.dvc_lock_sha256,
-            "trials": str(self.trials),
             "manifest_sha256": self.manifest_sha256,
         }
-        tried = {} if self.candidates is None else trial_tags(self.candidates)
-        return {key: value for key, value in {**own, **tried, **self.tags}.items() if value}
+        tags = {**own, **trial_tags(self.tried), **self.tags}
+        return {key: value for key, value in tags.items() if value}
 
 
 @dataclass(frozen=True)
@@ -97,11 +95,8 @@ class TrialRecord:
 def trial_tags(tried: TrialSet) -> dict[str, str]:
     """The tags from which `trial_set_of` reads a run's trials; records that would not fit are left out."""
     records = json.dumps([list(record) for record in tried.records])
-    return {
-        "trials": str(tried.count),
-        CANDIDATES: tried.key,
-        RECORDS: records if len(records) <= _TAG_LENGTH else "[]",
-    }
+    kept = records if len(records) <= _TAG_LENGTH else "[]"
+    return {"trials": str(tried.count), CANDIDATES: tried.key, RECORDS: kept}
 
 
 def trial_set_of(run_id: str, tags: Mapping[str, str]) -> TrialSet:

@@ -124,6 +124,7 @@ def registration_of(version: Version) -> Registration:
         trials=int(tags["trials"]),
         tradable=tags["tradable"] == "true",
         reasons=list(json.loads(tags["reasons"])),
+        sharpe_variance=float(tags.get("sharpe_variance", "0")),
     )
 
 
@@ -141,6 +142,7 @@ def evidence_tags(manifest: Manifest, digest: str, facts: Registration) -> dict[
         "dvc_lock_sha256": facts.dvc_lock_sha256,
         "registered_at": facts.registered_at,
         "trials": str(facts.trials),
+        "sharpe_variance": repr(facts.sharpe_variance),
         "tradable": str(facts.tradable).lower(),
         "reasons": json.dumps(facts.reasons),
     }

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from core.bundle import MANIFEST, Manifest, Registration, verify
 from core.files import read_json, sha256_file, write_json
 from evaluation.gates import recount
+from evaluation.trials import Tried
 from evaluation.verdict import TradeRules, Verdict, verdict
-from pipelines import promotion, stored
+from pipelines import promotion, stored, trials
 from pipelines.evaluation_page import write_page
 from pipelines.params import PARAMS_FILE, Params, load, read_tree
 from pipelines.recall import SOURCE_TAG
@@ -69,33 +70,33 @@ def _log(
 ) -> tuple[str, dict[str, Any]]:
     """Log the run; its id, and the verdict after recounting the trials of all runs."""
     evidence = read_json(workspace.store / "evaluate" / "evidence.json")
-    trials = registry.trials(manifest.model) + len(evidence["trials"])
+    tried = trials.tried(registry, workspace.settings.var_dir, manifest.model, evidence)
     judged = recounted(
-        read_json(workspace.store / "gate" / "verdict.json"), evidence, trials, params.gate.trade
+        read_json(workspace.store / "gate" / "verdict.json"), evidence, tried, params.gate.trade
     )
-    evidence["deflated_sharpe"] = deflated(evidence, trials, params.gate.trade)
+    evidence["deflated_sharpe"] = deflated(evidence, tried, params.gate.trade)
     with TemporaryDirectory() as folder:
         pages = _judged_pages(workspace, Path(folder), params, judged, evidence)
         run_id = registry.log_run(_record(workspace, manifest, evidence, pages, pedigree, reason))
     return run_id, {
-        "trials": trials,
+        "tried": tried,
         "tradable": judged.tradable,
         "reasons": judged.reasons,
         "verdict": "\n".join(judged.reasons) or "every rule passes",
     }
 
 
-def recounted(plain: dict[str, Any], evidence: dict[str, Any], trials: int, rules: TradeRules) -> Verdict:
-    """The gate's verdict with luck judged over `trials`, those of every run of the model."""
-    check = recount(evidence, trials, rules)
+def recounted(plain: dict[str, Any], evidence: dict[str, Any], tried: Tried, rules: TradeRules) -> Verdict:
+    """The gate's verdict with luck judged over all that was `tried` for the model."""
+    check = recount(evidence, tried, rules)
     checks = Verdict.from_dict(plain).checks
     return verdict(check if known.rule == check.rule else known for known in checks)
 
 
-def deflated(evidence: dict[str, Any], trials: int, rules: TradeRules) -> dict[str, float | None]:
-    """Deflated Sharpe of every candidate over `trials`."""
+def deflated(evidence: dict[str, Any], tried: Tried, rules: TradeRules) -> dict[str, float | None]:
+    """Deflated Sharpe of every candidate over all that was `tried`."""
     tested = evidence["backtests"].items()
-    return {name: recount({**evidence, "backtest": money}, trials, rules).value for name, money in tested}
+    return {name: recount({**evidence, "backtest": money}, tried, rules).value for name, money in tested}
 
 
 def _judged_pages(
@@ -128,7 +129,7 @@ def _record(
         as_of=manifest.as_of,
         data_hash=manifest.data_hash,
         params_hash=manifest.params_hash,
-        trials=len(evidence["trials"]),
+        tried=trials.candidates(manifest.model, evidence),
         manifest_sha256=sha256_file(store / "bundle" / MANIFEST),
         params=read_tree(workspace.root / PARAMS_FILE),
         metrics=_metrics(workspace) | {name: value for name, value in counted.items() if value is not None},

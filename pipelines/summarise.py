@@ -5,6 +5,7 @@ from typing import Any
 
 from core.files import read_json
 from evaluation.gates import recount
+from evaluation.trials import Tried
 from evaluation.verdict import Check, TradeRules, Verdict
 from pipelines import stored
 from pipelines.params import PARAMS_FILE, load
@@ -30,7 +31,8 @@ def summarise(
     features = stored.feature_manifest(workspace.root)
     entry = registered.registration
     rules = load(workspace.root / PARAMS_FILE).gate.trade
-    recounted = recount(evidence, entry.trials, rules)
+    tried = Tried(entry.trials, entry.sharpe_variance)
+    recounted = recount(evidence, tried, rules)
     return RunSummary(
         model=entry.model,
         version=entry.version,
@@ -44,7 +46,7 @@ def summarise(
         validation=_validation(workspace.reports),
         features=len(features.definitions),
         warmup=features.warmup,
-        models=[_model(name, evidence, entry.trials, rules) for name in evidence["models"]],
+        models=[_model(name, evidence, tried, rules) for name in evidence["models"]],
         out_of_sample_rows=evidence["rows"],
         checks=[_check(c, recounted) for c in verdict.checks],
         stages=[
@@ -86,7 +88,7 @@ def _validation(reports: Path) -> ValidationSummary:
     return ValidationSummary(len(found["rules"]), failed, found["quarantined"])
 
 
-def _model(name: str, evidence: dict[str, Any], trials: int, rules: TradeRules) -> ModelSummary:
+def _model(name: str, evidence: dict[str, Any], tried: Tried, rules: TradeRules) -> ModelSummary:
     skill, money = evidence["models"][name], evidence["backtests"][name]
     return ModelSummary(
         name=name,
@@ -96,7 +98,7 @@ def _model(name: str, evidence: dict[str, Any], trials: int, rules: TradeRules) 
         ece=skill["ece"],
         sharpe=money["sharpe"],
         max_drawdown=money["max_drawdown"],
-        deflated_sharpe=recount({**evidence, "backtest": money}, trials, rules).value,
+        deflated_sharpe=recount({**evidence, "backtest": money}, tried, rules).value,
     )
 
 

@@ -21,6 +21,7 @@ from core.bundle import REGISTRATION, Registration, read_registration, verify
 from core.clock import FakeClock
 from core.errors import ArtifactError, RegistryError
 from core.files import directory_hashes, sha256_file
+from evaluation.trials import TrialSet, Tried
 from models.onnx_run import Runner
 from models.registry import CHALLENGER, CHAMPION, Registry
 from models.run_record import RunRecord
@@ -69,7 +70,7 @@ def run_record(model: str, **changes: Any) -> RunRecord:
         "commit": "c" * 40,
         "dirty": False,
         "dvc_lock_sha256": "l" * 64,
-        "trials": 7,
+        "tried": TrialSet("", 7),
     }
     return RunRecord(**{**facts, **changes})
 
@@ -140,7 +141,7 @@ def test_a_run_that_cannot_be_logged_ends_as_failed(registry: Registry, store: P
 
 
 def test_a_version_is_the_bundle(publish: Callable[..., Registered], name: str, store: Path) -> None:
-    made = publish(verdict="not tradable: deflated Sharpe 0.41 < 0.95", trials=12)
+    made = publish(verdict="not tradable: deflated Sharpe 0.41 < 0.95", tried=Tried(12, 0.5))
     expected = Registration(
         model=name,
         version="1",
@@ -152,6 +153,7 @@ def test_a_version_is_the_bundle(publish: Callable[..., Registered], name: str, 
         trials=12,
         tradable=False,
         reasons=["deflated Sharpe 0.41 < 0.95"],
+        sharpe_variance=0.5,
     )
     assert not made.existing
     assert made.registration == read_registration(made.directory) == expected
@@ -193,7 +195,7 @@ def test_a_kill_before_registration_json_is_mended_by_registering_again(
 def test_the_facts_of_a_version_outlive_registration_json(
     damage: str, publish: Callable[..., Registered], registry: Registry
 ) -> None:
-    first = publish("1", trials=999, tradable=False, reasons=["999 trials"])
+    first = publish("1", tried=Tried(999), tradable=False, reasons=["999 trials"])
     path = first.directory / REGISTRATION
     path.write_bytes(path.read_bytes()[:20])
     if damage == "gone":
@@ -230,7 +232,7 @@ def test_a_run_killed_while_logged_and_repeated_counts_once(
 
 
 def test_a_recount_may_overrule_the_manifest(publish: Callable[..., Registered], registry: Registry) -> None:
-    made = publish("1", trials=999, tradable=False, reasons=["999 trials"])
+    made = publish("1", tried=Tried(999), tradable=False, reasons=["999 trials"])
     version = registry.versions(made.registration.model)[0]
     assert (version.tags["trials"], version.tags["reasons"]) == ("999", '["999 trials"]')
 
@@ -351,7 +353,7 @@ def test_trials_count_every_run_once(
     abandoned = registry.start_run(name, trials=20)
     assert registry.trials(name) == 27
     registry.end_run(abandoned, "KILLED")
-    registry.log_run(run_record(name, trials=3, status="FAILED"))
+    registry.log_run(run_record(name, tried=TrialSet("", 3), status="FAILED"))
     assert registry.trials(name) == 30
 
 

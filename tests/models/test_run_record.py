@@ -2,6 +2,7 @@
 
 import pytest
 
+from evaluation.trials import TrialSet
 from models.run_record import RunRecord, chunks, param_items
 
 
@@ -16,7 +17,7 @@ def record(**changes: object) -> RunRecord:
         "commit": "c",
         "dirty": True,
         "dvc_lock_sha256": "l",
-        "trials": 7,
+        "tried": TrialSet("", 7),
     }
     return RunRecord(**{**facts, **changes})  # type: ignore[arg-type]
 
