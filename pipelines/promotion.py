@@ -285,10 +285,10 @@ def _evidence(version: "Version") -> Path:
 
 
 def _judged(version: "Version", manifest: Manifest) -> pd.DataFrame:
-    """Out-of-sample class probabilities of the ensemble by bar close, and the outcomes `y`."""
+    """Class probabilities of the ensemble out of sample by bar close, and the outcomes `y` that count."""
     from models.columns import FINAL, from_columns
 
-    nested = read_table(_evidence(version) / "nested.parquet")
+    nested = read_table(_evidence(version) / "nested.parquet").query("w > 0")
     known = from_columns(nested, FINAL, manifest.classes)
     return pd.DataFrame(known, nested.index, manifest.classes).assign(y=nested["y"])
 

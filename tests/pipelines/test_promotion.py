@@ -316,7 +316,9 @@ def rival(root: Path, number: str, quality: float = 0.3, *, seed: int = 0, **man
     noise = np.random.default_rng(seed).uniform(-0.01, 0.01, ROWS)
     hit = 1 / k + quality * (1 - 1 / k) + noise
     p = np.where(np.arange(k) == y[:, None], hit[:, None], ((1 - hit) / (k - 1))[:, None])
-    columns = {"probability": p[:, -1], "y": y} | ({"probability.flat": p[:, 1]} if k == 3 else {})
+    columns = {"probability": p[:, -1], "y": y, "w": np.ones(ROWS)} | (
+        {"probability.flat": p[:, 1]} if k == 3 else {}
+    )
     evidence = version.directory.parent / "evidence"
     write_table(evidence / "nested.parquet", pd.DataFrame(columns, index=TIMES))
     return version
@@ -396,6 +398,19 @@ def test_without_evidence_there_is_no_comparison_and_a_challenger(
     registry.held[CHAMPION] = "1"
     assert put(registry) == CHALLENGER
     assert registry.held == {CHAMPION: "1", CHALLENGER: "2"}
+
+
+def test_rows_that_no_outcome_counts_for_are_not_compared(tmp_path: Path) -> None:
+    old, new = rival(tmp_path, "1", **META), rival(tmp_path, "2", 0.31, **META)
+    path = new.directory.parent / "evidence" / "nested.parquet"
+    held = read_table(path)
+    held.loc[held.index[::2], ["probability", "w"]] = [0.5, 0.0]  # no side, no bet
+    write_table(path, held)
+    found = against_champion(old, new, RULES).found
+    assert found is not None
+    assert found.rows == ROWS / 2
+    assert found.difference is not None
+    assert found.difference < 0
 
 
 def test_too_few_shared_rows_are_no_comparison(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from core.bundle import HASHED, MANIFEST, Manifest, read_registration, write_str
 from core.files import read_json, sha256_file, write_json
 from core.settings import Settings
 from core.signal import Thresholds
-from evaluation import gates, performance
+from evaluation import performance
 from evaluation.evidence import assemble
-from evaluation.verdict import Verdict
+from evaluation.gates import recount
+from evaluation.trials import Tried
+from evaluation.verdict import Check, Verdict, verdict
 from models.registry import Registry
 from pipelines.params import load
 from pipelines.registration import register
@@ -43,8 +45,7 @@ def workspace(tmp_path: Path) -> Any:
     (root / REPORTS).mkdir(parents=True)
     for name in ("params.yaml", "dvc.yaml", "dvc.lock"):
         shutil.copyfile(ROOT / name, root / name)
-    verdict = _judge(root)
-    _write_bundle(root / STORE / "bundle", verdict)
+    _write_bundle(root / STORE / "bundle", _judge(root))
     settings = Settings(home=root)
     return SimpleNamespace(
         root=root, settings=settings, source=None, store=root / STORE, reports=root / REPORTS,
@@ -64,18 +65,16 @@ def _judge(root: Path) -> Verdict:
         backtests={"recalibrated_rate": account(1, 0.4), "ensemble": account(4, 1.4)},
         benchmark=account(5, 0.4),
     )  # fmt: skip
-    verdict = gates.judge(
-        evidence, {"probability": 0.0, "confidence": 0.0}, params.gate.serve, params.gate.trade,
-        bundle_fault=None,
-    )  # fmt: skip
+    whole = Check("bundle_intact", "integrity", True, None, None, "Every file has its hash")
+    good = Check("calibrated", "quality", True, 0.01, 0.02, "Calibration error 0.01 <= 0.02")
+    judged = verdict([whole, good, recount(evidence, Tried(), params.gate.trade)])
     times = pd.date_range("2000-01-03", periods=ROWS, freq="B", tz="UTC", name="timestamp")
     write_json(store / "evaluate" / "evidence.json", evidence)
-    write_json(store / "gate" / "verdict.json", verdict.to_dict())
+    write_json(store / "gate" / "verdict.json", judged.to_dict())
     flat = pd.DataFrame({"ensemble": np.zeros(ROWS), "benchmark": np.zeros(ROWS)}, index=times)
     write_table(store / "evaluate" / "returns.parquet", flat)
-    shares = pd.DataFrame({"importance": [1.0]}, index=pd.Index(["x"], name="feature"))
-    write_table(store / "evaluate" / "importance.parquet", shares)
-    write_table(store / "train" / "nested.parquet", pd.DataFrame({"y": y, "probability": p}, index=times))
+    nested = pd.DataFrame({"y": y, "w": np.ones(ROWS), "probability": p, "signal": p}, index=times)
+    write_table(store / "train" / "nested.parquet", nested)
     write_json(store / "validate" / "expectations.json", {})
     bars = {"symbol": "own", "timeframe": "1d", "rows": ROWS, "first": "a", "last": "b", "source": "csv"}
     write_json(store / "validate" / "bars.json", {**bars, "description": "a file", "data_hash": "d" * 64})
@@ -83,10 +82,10 @@ def _judge(root: Path) -> Verdict:
     write_json(store / "export" / "parity.json", {"largest_difference": {"probability": 0.0}})
     write_json(root / REPORTS / "metrics.json", {"ensemble": {"log_loss": 0.69, "deflated_sharpe": 0.99}})
     (root / REPORTS / "evaluation.html").write_text("the page of the stage")
-    return verdict
+    return judged
 
 
-def _write_bundle(bundle: Path, verdict: Verdict) -> None:
+def _write_bundle(bundle: Path, judged: Verdict) -> None:
     bundle.mkdir(parents=True)
     for name in HASHED:
         (bundle / name).write_text(name)
@@ -95,7 +94,7 @@ def _write_bundle(bundle: Path, verdict: Verdict) -> None:
         files={name: sha256_file(bundle / name) for name in HASHED}, features=[], warmup=1, window=2,
         classes=["down", "up"], base_models=[], thresholds=Thresholds(0.6, 0.55, 0.45, 0.4),
         label={"kind": "fixed_horizon", "horizon": 5}, parity={}, data_hash="d", params_hash="p",
-        tradable=verdict.tradable, reasons=list(verdict.reasons),
+        tradable=judged.tradable, reasons=list(judged.reasons),
     )  # fmt: skip
     write_struct(bundle / MANIFEST, manifest)
 
