@@ -119,8 +119,8 @@ def inner_split(data: Dataset, rows: Rows, share: float) -> tuple[Rows, Rows]:
     """Split `rows` (ascending) into fitting rows and the tail block that stops the fitting early.
 
     The tail is the last `share` of the rows; a fitting row whose label reaches into it is purged, so
-    the spans [t, t1) of the two blocks are disjoint. DataError when either has
-    fewer than 20 rows or one class only.
+    the spans [t, t1) of the two blocks are disjoint. DataError when either has fewer than 20 rows, the
+    fitting rows lack a class, or the tail holds one class only: a rare class may be missing from it.
     """
     check_classes(data, rows)
     cut = len(rows) - max(1, round(share * len(rows)))
@@ -132,16 +132,18 @@ def inner_split(data: Dataset, rows: Rows, share: float) -> tuple[Rows, Rows]:
                 f"too few rows: {len(rows)} training rows leave {len(block)} {name} rows after purging, "
                 "20 are needed; give the fold more rows or shorten the label's horizon"
             )
-        check_classes(data, block, name)
+    check_classes(data, fitting, "fitting")
+    check_classes(data, tail, "early-stopping", needed=2)
     return fitting, tail
 
 
-def check_classes(data: Dataset, rows: Rows, what: str = "training") -> None:
-    """DataError unless `rows` hold every class with a positive weight."""
+def check_classes(data: Dataset, rows: Rows, what: str = "training", needed: int | None = None) -> None:
+    """DataError unless `rows` hold `needed` classes, every one by default, with a positive weight."""
     weights = class_weights(data.y[rows], data.w[rows], len(data.classes))
-    if not (weights > 1e-9 * weights.max(initial=0.0)).all():
+    there = np.count_nonzero(weights > 1e-9 * weights.max(initial=0.0))
+    if there < (needed or len(weights)):
         held = ", ".join(f"{name} {weight:g}" for name, weight in zip(data.classes, weights, strict=True))
-        single = "one class only" if np.count_nonzero(weights) < 2 else "too few classes"
+        single = "one class only" if there < 2 else "too few classes"
         raise DataError(
             f"{what} rows hold {single} ({len(rows)} rows, weight {held}): "
             "lengthen the fold or change the label"
