@@ -41,9 +41,10 @@ SPACE: SearchSpace = {"channels": Options((8, 16, 32)), "kernel": Options((2, 3,
 class Convolutions(Network):
     """A temporal convolutional network (Bai, Kolter & Koltun 2018), evaluated at the last step.
 
-    Layer l is h[t] <- relu(h[t] + b + sum over j < kernel of W_j h[t - j * kernel**l]), zeros before the
-    window, with as many layers as it takes for the last step to see the first. Of each layer the last step
-    needs only every kernel-th of the steps that it needs of the one below: a tree, and all that is computed.
+    Layer l is h[t] <- relu(h[t] + b + sum over j < kernel of W_j h[t - j * kernel**l]), with as many layers
+    as it takes for the last step to see the first, and steps of zeros before the window where that is more
+    than it has. Of each layer the last step needs only every kernel-th of the steps that it needs of the one
+    below: a tree, and all that is computed.
     """
 
     def __init__(
