@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib import import_module
+from functools import cached_property, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from core.errors import ConfigurationError, DataError, StageFailed
+from core.files import write_bytes
 from core.settings import disable_telemetry
 from evaluation.splits import Fold, combinatorial, paths
 from models.calibration import Kind as Calibration
@@ -89,8 +89,8 @@ class _Task:
 
     @property
     def cost(self) -> float:
-        """Relative time it takes."""
-        return self.family.cost * len(self.train)
+        """Relative time it takes; explaining takes about as long as fitting."""
+        return self.family.cost * len(self.train) * (2.0 if self.explain else 1.0)
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,32 @@ class _Result:
     task: _Task
     probability: Floats
     importance: pd.DataFrame | None
-    fitted: Fitted | None
+    files: dict[str, bytes] | None
     seconds: float
+
+
+class _Stored:
+    """A fitted model as its native files, which is how it travels between processes and to its directory.
+
+    Its library, which takes seconds to load, is loaded when it is asked for anything else.
+    """
+
+    def __init__(self, family: Family, files: Mapping[str, bytes]) -> None:
+        self._family, self._files = family, files
+
+    def save(self, directory: Path) -> None:
+        """Write the files."""
+        for name, content in self._files.items():
+            write_bytes(directory / name, content)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    @cached_property
+    def _model(self) -> Fitted:
+        with tempfile.TemporaryDirectory(prefix="bellwether-model-") as directory:
+            self.save(Path(directory))
+            return self._family.load(Path(directory))
 
 
 def out_of_fold(
@@ -141,9 +165,9 @@ def out_of_fold(
         ),
         pd.concat([pd.DataFrame(columns=_IMPORTANCE), *explained][bool(explained) :], ignore_index=True),
         {
-            name: fitted
-            for name in families
-            if final and (fitted := found[FINAL_FIT, name].fitted) is not None
+            kind.name: cast("Fitted", _Stored(kind, files))
+            for kind in kinds
+            if final and (files := found[FINAL_FIT, kind.name].files) is not None
         },
     )
 
@@ -253,10 +277,9 @@ def _run_all(
     on_progress: Callable[[Progress], None] | None,
 ) -> dict[tuple[int, str], _Result]:
     """The result of each task by fold and family."""
-    # The longest first, so that no process is left alone with one at the end.
-    ordered = sorted(tasks, key=lambda task: -task.cost)
+    _check_params(tasks)
     results: dict[tuple[int, str], _Result] = {}
-    for result in _run_here(data, ordered) if processes == 1 else _run_spread(data, ordered, processes):
+    for result in _run_here(data, tasks) if processes == 1 else _run_spread(data, tasks, processes):
         fold, family = result.task.fold, result.task.family.name
         results[fold, family] = result
         if on_progress is not None:
@@ -265,7 +288,6 @@ def _run_all(
 
 
 def _run_here(data: Dataset, tasks: Sequence[_Task]) -> Iterator[_Result]:
-    _check_params(tasks)
     with threadpool_limits(1):
         yield from (_run(data, task) for task in tasks)
 
@@ -273,16 +295,11 @@ def _run_here(data: Dataset, tasks: Sequence[_Task]) -> Iterator[_Result]:
 def _run_spread(data: Dataset, tasks: Sequence[_Task], processes: int) -> Iterator[_Result]:
     with tempfile.TemporaryDirectory(prefix="bellwether-train-") as directory:
         data.save(Path(directory))
-        modules = sorted({task.family.module for task in tasks})
-        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (modules,))
+        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker)
         try:
-            # Libraries take seconds to load: the workers begin with that while this process does the same.
-            for _ in range(processes):
-                pool.submit(_wait)
-            _check_params(tasks)
-            futures = [pool.submit(_run_shared, directory, task) for task in tasks]
-            for done in as_completed(futures):
-                yield _revive(directory, done.result())
+            jobs = [pool.submit(_run_shared, directory, job) for job in _as_jobs(tasks, processes)]
+            for done in as_completed(jobs):
+                yield from done.result()
         except BrokenProcessPool as fault:
             raise StageFailed(
                 f"a training process died, most likely for want of memory: lower train.processes "
@@ -292,37 +309,37 @@ def _run_spread(data: Dataset, tasks: Sequence[_Task], processes: int) -> Iterat
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(modules: Sequence[str]) -> None:
+def _as_jobs(tasks: Sequence[_Task], processes: int) -> list[list[_Task]]:
+    """Tasks that one process runs in a row, the longest job first, so that none is alone with one at the end.
+
+    Families whose tasks together take little share a job: a library takes longer to load than many of its
+    fits, and so fewer processes load it.
+    """
+    limit = sum(task.cost for task in tasks) / (2 * processes)
+    jobs: list[list[_Task]] = []
+    shared: list[_Task] = []
+    for name in dict.fromkeys(task.family.name for task in tasks):
+        own = [task for task in tasks if task.family.name == name]
+        if _cost(own) > limit:
+            jobs += [[task] for task in own]
+        elif _cost(shared + own) > limit:
+            jobs, shared = [*jobs, shared], own
+        else:
+            shared = shared + own
+    return sorted([*jobs, shared] if shared else jobs, key=_cost, reverse=True)
+
+
+def _cost(tasks: Sequence[_Task]) -> float:
+    return sum(task.cost for task in tasks)
+
+
+def _start_worker() -> None:
     disable_telemetry()
-    for module in modules:
-        import_module(module)
     threadpool_limits(1)
 
 
-def _wait() -> None:
-    """Nothing: it makes a pool start a process."""
-
-
-def _run_shared(directory: str, task: _Task) -> _Result:
-    result = _run(_open_shared(directory), task)
-    if result.fitted is None:
-        return result
-    result.fitted.save(_folder(directory, task))
-    return replace(result, fitted=None)
-
-
-def _revive(directory: str, result: _Result) -> _Result:
-    """With the model that a worker left: native files travel between processes, never a pickled model."""
-    task = result.task
-    if task.fold != FINAL_FIT:
-        return result
-    return replace(result, fitted=task.family.load(_folder(directory, task)))
-
-
-def _folder(directory: str, task: _Task) -> Path:
-    folder = Path(directory) / task.family.name
-    folder.mkdir(exist_ok=True)
-    return folder
+def _run_shared(directory: str, job: Sequence[_Task]) -> list[_Result]:
+    return [_run(_open_shared(directory), task) for task in job]
 
 
 @lru_cache(maxsize=1)
@@ -339,8 +356,14 @@ def _run(data: Dataset, task: _Task) -> _Result:
         raise DataError(f"{where}, {task.family.name}: {fault}") from fault
     probability = fitted.predict(data.x, task.test)
     importance = _explain(fitted, data, task) if task.explain else None
-    kept = fitted if task.fold == FINAL_FIT else None
-    return _Result(task, probability, importance, kept, time.perf_counter() - begun)
+    files = _files(fitted) if task.fold == FINAL_FIT else None
+    return _Result(task, probability, importance, files, time.perf_counter() - begun)
+
+
+def _files(fitted: Fitted) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory(prefix="bellwether-model-") as directory:
+        fitted.save(Path(directory))
+        return {path.name: path.read_bytes() for path in sorted(Path(directory).iterdir())}
 
 
 def _explain(fitted: Fitted, data: Dataset, task: _Task) -> pd.DataFrame:
@@ -439,14 +462,15 @@ def _blocks(oof: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
 
 
 def _check_params(tasks: Sequence[_Task]) -> None:
-    faults: dict[str, None] = {}
-    for task in {task.family.name: task for task in tasks}.values():
+    """Only of families that are given any: defaults are right, and reading them would load the library."""
+    faults: list[str] = []
+    for task in {task.family.name: task for task in tasks if task.params}.values():
         try:
             task.family.read_params(task.params)
         except ConfigurationError as fault:
-            faults |= dict.fromkeys(fault.faults)
+            faults += fault.faults
     if faults:
-        raise ConfigurationError(list(faults))
+        raise ConfigurationError(faults)
 
 
 def _check_folds(data: Dataset, folds: Sequence[Fold]) -> None:

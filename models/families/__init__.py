@@ -25,7 +25,7 @@ class Family:
     sequence: bool = False
     """True when it reads a window of rows, False when it reads the last row alone."""
     cost: float = 1.0
-    """Relative time of a fit; the longest tasks are started first."""
+    """Seconds of a fit on 3,000 rows of 90 features, roughly; the longest tasks are started first."""
 
     def fit(
         self,
@@ -78,15 +78,15 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         Family("base_rate", "models.families.base_rate", cost=0.01),
-        Family("logistic", "models.families.logistic", cost=0.1),
-        Family("lightgbm", "models.families.lightgbm", cost=1.0),
-        Family("catboost", "models.families.catboost", cost=2.0),
-        Family("xgboost", "models.families.xgboost", cost=1.0),
-        Family("random_forest", "models.families.random_forest", cost=2.0),
-        Family("lstm", "models.families.lstm", sequence=True, cost=10.0),
-        Family("transformer", "models.families.transformer", sequence=True, cost=10.0),
-        Family("tcn", "models.families.tcn", sequence=True, cost=10.0),
-        Family("bigru", "models.families.bigru", sequence=True, cost=10.0),
+        Family("logistic", "models.families.logistic", cost=0.05),
+        Family("lightgbm", "models.families.lightgbm", cost=0.2),
+        Family("catboost", "models.families.catboost", cost=0.15),
+        Family("xgboost", "models.families.xgboost", cost=0.1),
+        Family("random_forest", "models.families.random_forest", cost=0.5),
+        Family("lstm", "models.families.lstm", sequence=True, cost=2.0),
+        Family("transformer", "models.families.transformer", sequence=True, cost=0.5),
+        Family("tcn", "models.families.tcn", sequence=True, cost=1.0),
+        Family("bigru", "models.families.bigru", sequence=True, cost=2.0),
     )
 }
 
