@@ -32,8 +32,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "lightgbm": {"max_rounds": 150},
     "catboost": {"max_rounds": 150},
     "xgboost": {"max_rounds": 150},
-    "random_forest": {"n_estimators": 80},
-}
+    "random_forest": {"n_estimators": 60},
+} | {name: {"max_epochs": 5, "learning_rate": 0.01} for name, family in FAMILIES.items() if family.sequence}
 
 every_family = pytest.mark.parametrize("name", list(FAMILIES))
 skilled_family = pytest.mark.parametrize("name", [name for name in FAMILIES if name != "base_rate"])
@@ -219,7 +219,8 @@ def test_noise_scores_near_the_base_rates(name: str, data: Dataset) -> None:
     rng = np.random.default_rng(11)
     chances = [0.45, 0.55] if len(data.classes) == 2 else [0.3, 0.25, 0.45]
     noise = replace(data, y=rng.choice(len(chances), size=1200, p=chances).astype(float))
-    p = fit(name, noise).predict(noise.x, TEST)
+    model = FAMILIES[name].fit(noise, ROWS, seed=3, window=WINDOW, params={})
+    p = model.predict(noise.x, TEST)
     reference = np.tile(rates(noise, ROWS), (len(TEST), 1))
     assert log_loss(noise, TEST, p) < log_loss(noise, TEST, reference) + 0.01
 
@@ -341,12 +342,12 @@ def test_fits_that_share_their_bins_are_the_same_fits(
 ) -> None:
     """Also for parameters that need other bins than those prepared."""
     family = FAMILIES[name]
-    few = QUICK[name]
+    few = {"max_rounds": 40}
     prepared = family.prepare(data, ROWS, few)
     assert prepared is not None
     for number, own in enumerate([params, other, {"class_weight": "balanced"}, {}]):
         shared = family.fit(data, ROWS, seed=3, window=WINDOW, params=few | own, prepared=prepared)
-        alone = fit(name, data, **own)
+        alone = fit(name, data, **few | own)
         for place, model in (("shared", shared), ("alone", alone)):
             (tmp_path / f"{place}{number}").mkdir()
             model.save(tmp_path / f"{place}{number}")
