@@ -7,7 +7,7 @@ The evidence dict (all numbers finite, or None where a figure is undefined; `rea
     baseline      name of the model it must beat: the base rate, recalibrated as the primary is, or
                   tracking the rate of "up" would pass for skill
     base_models   names whose ONNX parity the gate demands, sorted
-    classes       {name: share of the rows}, in the order of the class numbers
+    classes       [{name, share}] of the rows, in the order of the class numbers
     horizon       bars that one label spans (statistics correct for the overlap)
     rows          rows that every model predicts validly; all metrics below are on exactly these
     positives     share of the last class among them
@@ -125,10 +125,10 @@ def assemble(
         "primary": primary,
         "baseline": baseline,
         "base_models": others if base_models is None else sorted(base_models),
-        "classes": shares,
+        "classes": [{"name": name, "share": share} for name, share in zip(classes, shares, strict=True)],
         "horizon": horizon,
         "rows": len(y),
-        "positives": shares[classes[-1]],
+        "positives": shares[-1],
         "invalid": {name: int((~ok).sum()) for name, ok in valid.items()},
         "folds": len(np.unique(folds)),
         "models": {name: _metrics(y, p, folds) for name, p in table.items()},
@@ -176,12 +176,12 @@ def _calibration(y: Vector, p: Vector, horizon: int) -> dict[str, float]:
     }
 
 
-def _shares(y: Vector, p: Vector, classes: Sequence[str]) -> dict[str, float]:
+def _shares(y: Vector, p: Vector, classes: Sequence[str]) -> list[float]:
     if len(classes) != (2 if p.ndim == 1 else p.shape[1]):
         raise DataError(
             f"probabilities of shape {p.shape} for classes {', '.join(classes)}: need one column per class"
         )
-    return {name: float((y == number).mean()) for number, name in enumerate(classes)}
+    return [float((y == number).mean()) for number in range(len(classes))]
 
 
 def _skill(gain: Vector, horizon: int) -> dict[str, float | None]:

@@ -10,8 +10,8 @@ Three kinds of check:
 A model is `servable` when all of integrity and quality pass, `tradable` when the trade checks pass too.
 
 Inputs are plain dicts: `evidence` as `evaluation.evidence` documents it, `parity` as {base model: largest
-absolute difference between ONNX and native probability, "probability": that of the final one, "confidence":
-that of the confidence}; the key "rows" of `parity` is not judged.
+absolute difference between ONNX and native probability, "probability", "class_probabilities", "confidence":
+those of the final ones}; the key "rows" of `parity` is not judged.
 
 A figure that is missing or undefined never passes. Light to import: standard library and numpy only.
 """
@@ -40,7 +40,11 @@ __all__ = [
 ]
 
 
-_NOT_JUDGED = frozenset({"probability", "confidence", "rows"})
+_FINAL = {
+    "probability": ("parity_final", "final probability"),
+    "class_probabilities": ("parity_classes", "class probabilities"),
+    "confidence": ("parity_confidence", "confidence"),
+}
 
 
 def judge(
@@ -135,11 +139,10 @@ def bundle_fault(directory: Path) -> str | None:
 def _integrity(
     evidence: Mapping[str, Any], parity: Mapping[str, float], rules: ServeRules, fault: str | None
 ) -> list[Check]:
-    bases = sorted({*_get(evidence, "base_models"), *(set(parity) - _NOT_JUDGED)})
+    bases = sorted({*_get(evidence, "base_models"), *(set(parity) - {*_FINAL, "rows"})})
     return [
         *(_parity(f"parity_{name}", name, parity.get(name), rules.max_parity_base) for name in bases),
-        _parity("parity_final", "final probability", parity.get("probability"), rules.max_parity_final),
-        _parity("parity_confidence", "confidence", parity.get("confidence"), rules.max_parity_final),
+        *(_parity(*words, parity.get(key), rules.max_parity_final) for key, words in _FINAL.items()),
         _valid_probabilities(evidence),
         _enough_rows(evidence, rules),
         Check(
@@ -252,7 +255,7 @@ def _no_leak(evidence: Mapping[str, Any]) -> Check:
 
 def _credible(evidence: Mapping[str, Any], rules: TradeRules) -> list[Check]:
     """Results too good to be true, of any model, and the feature that alone would make one."""
-    shares = _get(evidence, "classes").values()
+    shares = [of["share"] for of in _get(evidence, "classes")]
     hits = min(1.0, rules.max_hit_rate + max(shares) - 1 / len(shares))
     models, backtests = _get(evidence, "models"), _get(evidence, "backtests")
     checks = [

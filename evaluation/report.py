@@ -198,7 +198,7 @@ def _cards(report: ReportInput) -> list[str]:
     signal = p if report.signal is None else np.asarray(report.signal, dtype=np.float64)
     evidence = report.evidence
     losses = {name: figures["log_loss_by_fold"] for name, figures in evidence["models"].items()}
-    name = list(evidence["classes"])[-1]
+    name = evidence["classes"][-1]["name"]
     return [
         _card(plots.calibration(y, p, name), "Does 60 % mean 60 %?"),
         _card(plots.fold_losses(losses, evidence["baseline"]), "Is the skill steady? Below zero is better"),
@@ -287,7 +287,7 @@ def _models(evidence: Mapping[str, Any]) -> str:
         ]
         rows.append([("", name), *(("number", cell) for cell in cells)])
     marked = [index for index, (name, _) in enumerate(ranked) if name == primary]
-    shares = ", ".join(f"{share:.1%} {escape(name)}" for name, share in evidence["classes"].items())
+    shares = ", ".join(f"{of['share']:.1%} {escape(of['name'])}" for of in evidence["classes"])
     note = (
         f'<p class="note">{evidence["rows"]:,} rows in {evidence["folds"]} test blocks: {shares}. '
         f"{escape(primary)} is the model that would serve, {escape(baseline)} the one it must beat. An even "

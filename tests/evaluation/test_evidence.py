@@ -109,10 +109,9 @@ def test_three_classes(inputs):
     record = assemble(**{**inputs, "y": y, "probabilities": table, "classes": ("down", "flat", "up")})
     kept = np.arange(3000) != 5
     assert record["invalid"]["logistic"] == 1
-    assert record["classes"] == {
-        name: pytest.approx((y[kept] == number).mean()) for number, name in enumerate(("down", "flat", "up"))
-    }
-    assert record["positives"] == record["classes"]["up"]
+    assert [of["name"] for of in record["classes"]] == ["down", "flat", "up"]
+    assert [of["share"] for of in record["classes"]] == pytest.approx(np.bincount(y[kept]) / 2999)
+    assert record["positives"] == record["classes"][2]["share"]
     first, second = (
         classification.log_loss(y[kept], table[name][kept]) for name in ("base_rate", "ensemble")
     )

@@ -88,6 +88,8 @@ def test_each_rule_says_no_alone(record, parity, path, value, rule, words):
         ({"xgboost": 1.0}, "parity_xgboost"),
         ({"probability": 3e-4}, "parity_final"),
         ({"probability": None}, "parity_final"),
+        ({"class_probabilities": 3e-4}, "parity_classes"),
+        ({"class_probabilities": None}, "parity_classes"),
         ({"confidence": 3e-4}, "parity_confidence"),
         ({"confidence": None}, "parity_confidence"),
     ],
@@ -122,7 +124,7 @@ def test_verdict_survives_json(record, parity):
 
 
 def test_a_majority_class_moves_the_limit_on_hits(record, parity):
-    record["classes"] = {"down": 0.3, "up": 0.7}
+    record["classes"] = [{"name": "down", "share": 0.3}, {"name": "up", "share": 0.7}]
     record["models"]["ensemble"]["hit_rate"] = 0.75
     assert judge(record, parity, SERVE, TRADE, bundle_fault=None).tradable
 
@@ -132,7 +134,7 @@ def test_a_majority_class_moves_the_limit_on_hits(record, parity):
     [([0.5, 0.5], 0.6), ([0.3, 0.7], 0.8), ([1 / 3] * 3, 0.6), ([0.2, 0.6, 0.2], 0.6 + 0.6 - 1 / 3)],
 )
 def test_the_limit_on_hits_follows_classes_and_majority(record, parity, shares, limit):
-    record["classes"] = dict(zip("abc", shares, strict=False))
+    record["classes"] = [{"name": "a", "share": share} for share in shares]
     checks = judge(record, parity, SERVE, TRADE, bundle_fault=None).checks
     check = next(check for check in checks if check.rule == "credible_hit_rate")
     assert check.threshold == pytest.approx(limit)
@@ -301,7 +303,7 @@ def test_a_leak_found_refuses_service_whatever_else_is_good(record, parity):
 @pytest.mark.parametrize("rule", ["credible_sharpe", "credible_hit_rate", "credible_auc"])
 def test_every_failing_rule_has_a_next_step_of_its_own(record, parity, rule):
     fine = next_step(judge(record, parity, SERVE, TRADE, bundle_fault=None))
-    none = {**parity, "probability": 1.0, "confidence": 1.0, "logistic": 1.0}
+    none = dict.fromkeys(parity, 1.0)
     everything = judge(record, none, SERVE, TRADE, bundle_fault="x").checks
     for check in everything:
         only = verdict([replace(check, passed=False)])

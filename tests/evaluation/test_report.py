@@ -115,7 +115,9 @@ def test_three_classes_and_a_signal_of_their_own(page_input, record):
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(3), 400)
     y = rng.integers(0, 3, 400)
-    classes = {"down": 0.3, "flat": 0.3, "profit": 0.4}
+    classes = [
+        {"name": name, "share": share} for name, share in (("stop", 0.3), ("flat", 0.3), ("profit", 0.4))
+    ]
     shown = replace(
         page_input, y=y, p=p, signal=p[:, 2] + p[:, 1] / 2, evidence={**record, "classes": classes}
     )
