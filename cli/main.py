@@ -3,7 +3,7 @@
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -104,6 +104,49 @@ def drift(
     from cli import drift as verb
 
     verb.drift(model, from_, until, last, as_json=json)
+
+
+@app.command()
+def tune(
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="Tune this family; repeatable; default: all trained ones that can be."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of before included.")] = 30,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Seconds per family after which no further trial begins.")
+    ] = None,
+    metric: Annotated[
+        Literal["log_loss", "brier"], typer.Option(help="What is made small: mean over folds, weighted.")
+    ] = "log_loss",
+    folds: Annotated[
+        Literal["early", "all"],
+        typer.Option(
+            help="early: only rows before the first block that the evaluation judges, so that its record "
+            "stays out of sample. all: every block; the record of what is chosen then flatters."
+        ),
+    ] = "early",
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH[:log]",
+            help="Range of a parameter of the one --family, or NAME=A,B; repeatable.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--new", help="Go on with the trials of before, or begin again.")
+    ] = True,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Set train.<family> in params.yaml, if better on the judged blocks."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Search better parameters of the model families; every trial counts against luck."""
+    from cli import tune as verb
+
+    asked = verb.Asked(family or [], trials, timeout, metric, folds, space or [], resume, write)
+    verb.tune(asked, as_json=json)
 
 
 @app.command()

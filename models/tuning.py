@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from math import ceil, isfinite, log
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import optuna
@@ -36,8 +36,6 @@ from models.training import MIN_FOLDS
 Metric = Literal["log_loss", "brier"]
 Scope = Literal["early", "all"]
 State = Literal["finished", "pruned", "failed"]
-METRICS: tuple[str, ...] = get_args(Metric)
-SCOPES: tuple[str, ...] = get_args(Scope)
 
 _LEVELS = 100
 """Steps between the ends of a range of real numbers: more would only spell out noise."""
