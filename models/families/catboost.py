@@ -13,6 +13,7 @@ from catboost import CatBoostClassifier, Pool
 from pydantic import Field
 
 from core.errors import DataError
+from core.files import sha256_bytes
 from models.families.base import (
     FamilyParams,
     SearchSpace,
@@ -108,7 +109,7 @@ class Prepared:
 def prepare(data: Dataset, rows: Rows, params: Params) -> Prepared:
     """Bin the inner blocks of `rows`, and all of them."""
     fitting, tail = inner_split(data, rows, params.inner_share)
-    _check_varies(data, rows)
+    _check_varies(data, fitting)
     inner_start, start = _start(data, fitting, params), _start(data, rows, params)
     pools = _pool(data, fitting, params, inner_start), _pool(data, rows, params, start)
     for pool in pools:
@@ -116,14 +117,14 @@ def prepare(data: Dataset, rows: Rows, params: Params) -> Prepared:
     train, every = pools
     _, offsets = class_balance(data.y[rows], data.w[rows], params.class_weight, len(start))
     inner = _pool(data, tail, params, inner_start)
-    return Prepared(_key(params), train, inner, every, start, offsets)
+    return Prepared(_key(params, rows), train, inner, every, start, offsets)
 
 
 def fit(
     data: Dataset, rows: Rows, *, seed: int, window: int, params: Params, prepared: Prepared | None = None
 ) -> CatBoost:
     """Find the number of trees on the inner block, then grow that many on all `rows`."""
-    if prepared is None or prepared.key != _key(params):
+    if prepared is None or prepared.key != _key(params, rows):
         prepared = prepare(data, rows, params)
     classes, mean_weight = len(data.classes), float(np.mean(data.w[rows]))
     searched = _classifier(seed, params, params.max_rounds, mean_weight, classes)
@@ -143,9 +144,9 @@ def load(directory: Path) -> CatBoost:
     return CatBoost(_from_json(read_sealed(directory / "model.json").decode()))
 
 
-def _key(params: Params) -> tuple[Any, ...]:
+def _key(params: Params, rows: Rows) -> tuple[Any, ...]:
     """What shapes the binned features and their weights."""
-    return params.border_count, params.class_weight, params.inner_share
+    return sha256_bytes(rows.tobytes()), params.border_count, params.class_weight, params.inner_share
 
 
 def _start(data: Dataset, rows: Rows, params: Params) -> Floats:
@@ -187,8 +188,9 @@ def _classifier(
 
 
 def _check_varies(data: Dataset, rows: Rows) -> None:
-    x = data.x[rows]
-    if not (x[1:] != x[:-1]).any():
+    """DataError where the library would give up: a missing value is one smaller than all others."""
+    x = np.nan_to_num(data.x[rows], nan=-np.inf)
+    if (x.min(axis=0) == x.max(axis=0)).all():
         raise DataError(f"every feature is constant over {len(rows)} training rows: mend the features")
 
 

@@ -9,6 +9,7 @@ import lightgbm as lgb
 import numpy as np
 from pydantic import Field
 
+from core.files import sha256_bytes
 from models.families.base import (
     FamilyParams,
     SearchSpace,
@@ -99,14 +100,14 @@ def prepare(data: Dataset, rows: Rows, params: Params) -> Prepared:
     train_set, _ = _dataset(data, fitting, params)
     inner_set, _ = _dataset(data, tail, params, train_set)
     every, offsets = _dataset(data, rows, params)
-    return Prepared(_key(params), train_set, inner_set, every, offsets)
+    return Prepared(_key(params, rows), train_set, inner_set, every, offsets)
 
 
 def fit(
     data: Dataset, rows: Rows, *, seed: int, window: int, params: Params, prepared: Prepared | None = None
 ) -> LightGBM:
     """Find the number of trees on the inner block, then grow that many on all `rows`."""
-    if prepared is None or prepared.key != _key(params):
+    if prepared is None or prepared.key != _key(params, rows):
         prepared = prepare(data, rows, params)
     settings = _settings(seed, params, len(data.classes))
     stopper = lgb.early_stopping(params.patience, verbose=False)
@@ -122,9 +123,9 @@ def load(directory: Path) -> LightGBM:
     return LightGBM(_reload(read_sealed(directory / "model.txt").decode()))
 
 
-def _key(params: Params) -> tuple[Any, ...]:
+def _key(params: Params, rows: Rows) -> tuple[Any, ...]:
     """What shapes the binned features and their weights."""
-    return params.max_bin, params.class_weight, params.inner_share
+    return sha256_bytes(rows.tobytes()), params.max_bin, params.class_weight, params.inner_share
 
 
 def _binning(params: Params) -> dict[str, Any]:

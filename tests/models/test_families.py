@@ -340,18 +340,42 @@ def test_all_that_tuning_may_try_is_a_parameter(name: str) -> None:
 def test_fits_that_share_their_bins_are_the_same_fits(
     name: str, params: dict[str, Any], other: dict[str, Any], data: Dataset, tmp_path: Path
 ) -> None:
-    """Also for parameters that need other bins than those prepared."""
-    family = FAMILIES[name]
+    """Also for parameters, or rows, that need other bins than those prepared."""
     few = {"max_rounds": 40}
-    prepared = family.prepare(data, ROWS, few)
+    prepared = FAMILIES[name].prepare(data, ROWS, few)
     assert prepared is not None
-    for number, own in enumerate([params, other, {"class_weight": "balanced"}, {}]):
-        shared = family.fit(data, ROWS, seed=3, window=WINDOW, params=few | own, prepared=prepared)
-        alone = fit(name, data, **few | own)
+    trials = [
+        (params, ROWS),
+        (other, ROWS),
+        ({"class_weight": "balanced"}, ROWS),
+        ({}, ROWS[:700]),
+        ({}, ROWS),
+    ]
+    for number, (own, rows) in enumerate(trials):
+        shared, alone = (
+            FAMILIES[name].fit(data, rows, seed=3, window=WINDOW, params=few | own, prepared=given)
+            for given in (prepared, None)
+        )
         for place, model in (("shared", shared), ("alone", alone)):
             (tmp_path / f"{place}{number}").mkdir()
             model.save(tmp_path / f"{place}{number}")
-        assert directory_hashes(tmp_path / f"shared{number}") == directory_hashes(tmp_path / f"alone{number}")
+        kept = directory_hashes(tmp_path / f"shared{number}")
+        assert kept == directory_hashes(tmp_path / f"alone{number}")
+
+
+@pytest.mark.parametrize("value", [1.5, np.nan])
+@every_family
+def test_features_that_say_nothing_give_the_base_rates_or_a_data_error(
+    name: str, value: float, export_data: Dataset
+) -> None:
+    silent = replace(export_data, x=np.full_like(export_data.x, value))
+    if name == "catboost":
+        with pytest.raises(DataError, match="every feature is constant over 640 training rows"):
+            fit(name, silent)
+        return
+    p = fit(name, silent).predict(silent.x, TEST)
+    assert np.ptp(p[:, 1]) < 1e-9
+    np.testing.assert_allclose(p[0], rates(silent, ROWS), atol=0.06)
 
 
 @every_target
