@@ -38,12 +38,12 @@ from evaluation.comparison import better
 from evaluation.performance import sharpe
 from evaluation.splits import Fold, walk_forward
 from evaluation.trials import gather
+from models.bench import Bench, bench
 from models.dataset import Dataset, Floats, Rows
 from models.families import Family, get_families
 from models.families.base import Options, SearchSpace, Span
 from models.tuning import (
     Axis,
-    Bench,
     Judge,
     Metric,
     Scope,
@@ -51,7 +51,6 @@ from models.tuning import (
     Trial,
     attempt,
     axes_of,
-    bench,
     best_of,
     held_out_folds,
     in_force,
@@ -309,7 +308,7 @@ def _tune(
                 raise
             log.end("FINISHED")
             best = _best(journal, family)
-            judged = fits.part(len(folds), len(folds) + len(held_out))
+            judged = fits.part(len(folds), len(folds) + len(held_out), keep=False)
             compared = None if best.number == IN_FORCE else _compare(ground, family, best, journal, judged)
     improved = compared is not None and compared.best < compared.in_force and compared.p_better <= _CONVINCED
     values = {**ground.params.train.family_params(family.name), **_searched(best, axes)}
@@ -391,8 +390,7 @@ def _search(
         at = in_force(axes, family.read_params(given).model_dump()) or {}
         journal.append(attempt(IN_FORCE, given, at, fits, judge, ground.record))
     for trial in journal.trials:
-        if trial.positions:
-            search.add(trial)
+        search.add(trial)
     log.catch_up()
     _tell(journal, request, on_progress)
     while len(journal.tried) < request.trials and monotonic() < end:
