@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from core.errors import ConfigurationError, DataError, StageFailed
-from core.files import write_bytes
-from core.settings import disable_telemetry
+from core.errors import ConfigurationError, DataError
 from evaluation.splits import Fold, combinatorial, paths
 from models.calibration import Kind as Calibration
 from models.columns import FINAL, from_columns, model_names, to_columns
@@ -28,6 +19,7 @@ from models.dataset import Dataset, Features, Floats, Rows
 from models.ensemble import Ensemble, Head, Recipe, fit_head
 from models.families import Family, get_families
 from models.families.base import check_classes
+from models.fitting import FINAL_FIT, Progress, Result, StoredModel, Task, run_all
 from models.logits import softmax
 
 if TYPE_CHECKING:
@@ -37,8 +29,6 @@ FamilyParameters = Mapping[str, Mapping[str, Any]]
 
 MIN_FOLDS = 3
 """One block for the combination, one for the calibrator, one to be judged on."""
-FINAL_FIT = 0
-"""Number of the fold that is no fold: a fit on every row."""
 
 
 class Options(TypedDict, total=False):
@@ -48,17 +38,6 @@ class Options(TypedDict, total=False):
     half_life: float
     shrinkage: float
     calibration: Calibration
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One family fitted and scored on one fold (counted from 1; 0 is every row); `done` of `total` so far."""
-
-    done: int
-    total: int
-    fold: int
-    family: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -74,56 +53,6 @@ class OutOfFold:
     predictions: pd.DataFrame
     importance: pd.DataFrame
     fitted: dict[str, Fitted]
-
-
-@dataclass(frozen=True)
-class _Task:
-    fold: int
-    family: Family
-    train: Rows
-    test: Rows
-    seed: int
-    window: int
-    params: Mapping[str, Any]
-    explain: bool = False
-
-    @property
-    def cost(self) -> float:
-        """Relative time it takes; explaining takes about as long as fitting."""
-        return self.family.cost * len(self.train) * (2.0 if self.explain else 1.0)
-
-
-@dataclass(frozen=True)
-class _Result:
-    task: _Task
-    probability: Floats
-    importance: pd.DataFrame | None
-    files: dict[str, bytes] | None
-    seconds: float
-
-
-class _Stored:
-    """A fitted model as its native files, which is how it travels between processes and to its directory.
-
-    Its library, which takes seconds to load, is loaded when it is asked for anything else.
-    """
-
-    def __init__(self, family: Family, files: Mapping[str, bytes]) -> None:
-        self._family, self._files = family, files
-
-    def save(self, directory: Path) -> None:
-        """Write the files."""
-        for name, content in self._files.items():
-            write_bytes(directory / name, content)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    @cached_property
-    def _model(self) -> Fitted:
-        with tempfile.TemporaryDirectory(prefix="bellwether-model-") as directory:
-            self.save(Path(directory))
-            return self._family.load(Path(directory))
 
 
 def out_of_fold(
@@ -146,30 +75,25 @@ def out_of_fold(
     ConfigurationError: unknown family or parameter. DataError names the fold and the rows it lacks.
     """
     kinds = get_families(families)
-    tasks = _fold_tasks(data, folds, kinds, params, seed, window)
+    # The last fold has the most history and lies nearest to what the exported model will see.
+    tasks = [
+        replace(task, explain=task.fold == len(folds) and task.family.name != REFERENCE)
+        for task in _fold_tasks(data, folds, kinds, params, seed, window)
+    ]
     if final:
         everything = np.arange(len(data))
         tasks += [
-            _Task(FINAL_FIT, kind, everything, everything[:0], seed, window, params.get(kind.name, {}))
+            Task(FINAL_FIT, kind, everything, everything[:0], seed, window, params.get(kind.name, {}))
             for kind in kinds
         ]
-    # The last fold has the most history and lies nearest to what the exported model will see.
-    tasks = [
-        replace(task, explain=task.fold == len(folds) and task.family.name != REFERENCE) for task in tasks
-    ]
-    found = _run_all(data, tasks, processes, on_progress)
-    explained = [t for name in families if (t := found[len(folds), name].importance) is not None]
-    return OutOfFold(
-        pd.concat(
-            [_block(n, fold, data, families, found) for n, fold in enumerate(folds, 1)], ignore_index=True
-        ),
-        pd.concat([pd.DataFrame(columns=_IMPORTANCE), *explained][bool(explained) :], ignore_index=True),
-        {
-            kind.name: cast("Fitted", _Stored(kind, files))
-            for kind in kinds
-            if final and (files := found[FINAL_FIT, kind.name].files) is not None
-        },
-    )
+    found = run_all(data, tasks, processes, on_progress)
+    blocks = [_block(number, fold, data, families, found) for number, fold in enumerate(folds, 1)]
+    fitted = {
+        kind.name: cast("Fitted", StoredModel(kind, files))
+        for kind in kinds
+        if final and (files := found[FINAL_FIT, kind.name].files) is not None
+    }
+    return OutOfFold(pd.concat(blocks, ignore_index=True), _importance(found), fitted)
 
 
 def nested_ensemble(oof: pd.DataFrame, data: Dataset, **options: Unpack[Options]) -> pd.DataFrame:
@@ -243,7 +167,7 @@ def combinatorial_paths(
     """
     folds = combinatorial(data.times, data.t1, groups=groups, test_groups=test_groups, embargo=embargo)
     kinds = get_families(families)
-    found = _run_all(data, _fold_tasks(data, folds, kinds, params, seed, window), processes, on_progress)
+    found = run_all(data, _fold_tasks(data, folds, kinds, params, seed, window), processes, on_progress)
     tested = [_block(n, fold, data, families, found) for n, fold in enumerate(folds, 1)]
     rows = np.array_split(np.arange(len(data)), groups)
     histories = [
@@ -261,119 +185,23 @@ def _fold_tasks(
     params: FamilyParameters,
     seed: int,
     window: int,
-) -> list[_Task]:
+) -> list[Task]:
     _check_folds(data, folds)
     return [
-        _Task(number, kind, fold.train, fold.test, seed, window, params.get(kind.name, {}))
+        Task(number, kind, fold.train, fold.test, seed, window, params.get(kind.name, {}))
         for number, fold in enumerate(folds, 1)
         for kind in kinds
     ]
 
 
-def _run_all(
-    data: Dataset,
-    tasks: Sequence[_Task],
-    processes: int,
-    on_progress: Callable[[Progress], None] | None,
-) -> dict[tuple[int, str], _Result]:
-    """The result of each task by fold and family."""
-    _check_params(tasks)
-    results: dict[tuple[int, str], _Result] = {}
-    for result in _run_here(data, tasks) if processes == 1 else _run_spread(data, tasks, processes):
-        fold, family = result.task.fold, result.task.family.name
-        results[fold, family] = result
-        if on_progress is not None:
-            on_progress(Progress(len(results), len(tasks), fold, family, result.seconds))
-    return results
-
-
-def _run_here(data: Dataset, tasks: Sequence[_Task]) -> Iterator[_Result]:
-    with threadpool_limits(1):
-        yield from (_run(data, task) for task in tasks)
-
-
-def _run_spread(data: Dataset, tasks: Sequence[_Task], processes: int) -> Iterator[_Result]:
-    with tempfile.TemporaryDirectory(prefix="bellwether-train-") as directory:
-        data.save(Path(directory))
-        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker)
-        try:
-            jobs = [pool.submit(_run_shared, directory, job) for job in _as_jobs(tasks, processes)]
-            for done in as_completed(jobs):
-                yield from done.result()
-        except BrokenProcessPool as fault:
-            raise StageFailed(
-                f"a training process died, most likely for want of memory: lower train.processes "
-                f"(now {processes})"
-            ) from fault
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _as_jobs(tasks: Sequence[_Task], processes: int) -> list[list[_Task]]:
-    """Tasks that one process runs in a row, the longest job first, so that none is alone with one at the end.
-
-    Families whose tasks together take little share a job: a library takes longer to load than many of its
-    fits, and so fewer processes load it.
-    """
-    limit = sum(task.cost for task in tasks) / (2 * processes)
-    jobs: list[list[_Task]] = []
-    shared: list[_Task] = []
-    for name in dict.fromkeys(task.family.name for task in tasks):
-        own = [task for task in tasks if task.family.name == name]
-        if _cost(own) > limit:
-            jobs += [[task] for task in own]
-        elif _cost(shared + own) > limit:
-            jobs, shared = [*jobs, shared], own
-        else:
-            shared = shared + own
-    return sorted([*jobs, shared] if shared else jobs, key=_cost, reverse=True)
-
-
-def _cost(tasks: Sequence[_Task]) -> float:
-    return sum(task.cost for task in tasks)
-
-
-def _start_worker() -> None:
-    disable_telemetry()
-    threadpool_limits(1)
-
-
-def _run_shared(directory: str, job: Sequence[_Task]) -> list[_Result]:
-    return [_run(_open_shared(directory), task) for task in job]
-
-
-@lru_cache(maxsize=1)
-def _open_shared(directory: str) -> Dataset:
-    return Dataset.open_shared(Path(directory))
-
-
-def _run(data: Dataset, task: _Task) -> _Result:
-    begun = time.perf_counter()
-    try:
-        fitted = task.family.fit(data, task.train, seed=task.seed, window=task.window, params=task.params)
-    except DataError as fault:
-        where = f"fold {task.fold}" if task.fold != FINAL_FIT else "the final fit"
-        raise DataError(f"{where}, {task.family.name}: {fault}") from fault
-    probability = fitted.predict(data.x, task.test)
-    importance = _explain(fitted, data, task) if task.explain else None
-    files = _files(fitted) if task.fold == FINAL_FIT else None
-    return _Result(task, probability, importance, files, time.perf_counter() - begun)
-
-
-def _files(fitted: Fitted) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory(prefix="bellwether-model-") as directory:
-        fitted.save(Path(directory))
-        return {path.name: path.read_bytes() for path in sorted(Path(directory).iterdir())}
-
-
-def _explain(fitted: Fitted, data: Dataset, task: _Task) -> pd.DataFrame:
-    from models.importance import explain
-
-    table = explain(fitted, data, task.test, seed=task.seed).to_frame()
-    return table.assign(family=task.family.name)[_IMPORTANCE]
-
-
-_IMPORTANCE = ["feature", "family", "permutation", "permutation_std", "shap"]
+def _importance(found: Mapping[tuple[int, str], Result]) -> pd.DataFrame:
+    explained = [
+        result.importance.to_frame().assign(family=family)
+        for (_, family), result in found.items()
+        if result.importance is not None
+    ]
+    order = ["feature", "family", "permutation", "permutation_std", "shap"]
+    return pd.concat(explained, ignore_index=True)[order] if explained else pd.DataFrame(columns=order)
 
 
 def _block(
@@ -381,7 +209,7 @@ def _block(
     fold: Fold,
     data: Dataset,
     families: Sequence[str],
-    found: Mapping[tuple[int, str], _Result],
+    found: Mapping[tuple[int, str], Result],
 ) -> pd.DataFrame:
     columns: dict[str, Any] = {"row": fold.test, "fold": np.full(len(fold.test), number)}
     for name in families:
@@ -459,18 +287,6 @@ def _blocks(oof: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
             "add history or lower splits.test_rows or splits.train_rows"
         )
     return blocks
-
-
-def _check_params(tasks: Sequence[_Task]) -> None:
-    """Only of families that are given any: defaults are right, and reading them would load the library."""
-    faults: list[str] = []
-    for task in {task.family.name: task for task in tasks if task.params}.values():
-        try:
-            task.family.read_params(task.params)
-        except ConfigurationError as fault:
-            faults += fault.faults
-    if faults:
-        raise ConfigurationError(faults)
 
 
 def _check_folds(data: Dataset, folds: Sequence[Fold]) -> None:

@@ -1,5 +1,8 @@
 """Folds in processes, the nested ensemble, the final fit, combinatorial paths."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,10 @@ from evaluation.classification import log_loss
 from evaluation.splits import Fold, combinatorial, walk_forward
 from models.columns import from_columns, model_names, to_columns
 from models.dataset import Dataset
+from models.fitting import Progress
 from models.labels import make_labels
 from models.training import (
     OutOfFold,
-    Progress,
     combinatorial_paths,
     fit_final,
     nested_baseline,
@@ -25,6 +28,7 @@ from models.training import (
     out_of_fold,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["base_rate", "logistic", "lightgbm"]
 SEEDED: dict[str, Any] = {"seed": 3, "window": 8}
 
@@ -252,6 +256,36 @@ def test_final_ensemble_repeats_bit_for_bit(
         ensemble.save(tmp_path / name)
     assert list(ensemble.fitted) == QUICK
     assert directory_hashes(tmp_path / "one") == directory_hashes(tmp_path / "two")
+
+
+def test_workers_and_their_parent_load_no_more_than_they_need(export_data: Dataset, tmp_path: Path) -> None:
+    """A library takes longer to load than many fits: the final models cross as files, unread."""
+    export_data.save(tmp_path)
+    script = """
+import sys
+from pathlib import Path
+from evaluation.splits import walk_forward
+from models.dataset import Dataset
+from models.training import fit_final, out_of_fold
+
+if __name__ == "__main__":
+    data = Dataset.open_shared(Path(sys.argv[1]))
+    folds = walk_forward(data.times, data.t1, train_rows=400, test_rows=250)
+    found = out_of_fold(data, folds, ["base_rate", "logistic", "catboost"], {}, seed=3, window=8, processes=2)
+    (out := Path(sys.argv[1]) / "out").mkdir()
+    fit_final(data, found, window=8).save(out)
+    print(sorted({"torch", "catboost", "lightgbm", "sklearn"} & set(sys.modules)), len(list(out.iterdir())))
+"""
+    (tmp_path / "job.py").write_text(script)
+    told = subprocess.run(
+        [sys.executable, str(tmp_path / "job.py"), str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split("\n")[0] == "[] 4"
 
 
 def test_models_of_the_final_ensemble_have_seen_every_row(found: OutOfFold, export_data: Dataset) -> None:
