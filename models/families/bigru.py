@@ -31,6 +31,9 @@ class Params(SequenceParams):
     hidden: int = Field(
         8, ge=1, description="width of the state of each direction; the embedding has twice that"
     )
+    # Twice the batch and the step of the others: torch's GRU costs per step, hardly per window.
+    batch: int = Field(256, ge=1, description="windows per step")
+    learning_rate: float = Field(2e-3, gt=0, description="step of AdamW")
 
 
 SPACE: SearchSpace = {"hidden": Options((4, 8, 16)), **TRAINING_SPACE}
