@@ -34,4 +34,4 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup
-	@for name in features serving service_faults; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in features models serving service_faults; do $(BIN)/python -m benchmarks.$$name || exit 1; done
