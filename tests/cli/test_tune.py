@@ -140,8 +140,8 @@ def test_exit_codes(run: Run, options: tuple[str, ...], outcome: Any, code: int,
     assert said in err
 
 
-def test_before_any_run_it_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Any
+def test_outside_a_checkout_it_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("BELLWETHER_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["bellwether", "tune"])
