@@ -43,7 +43,7 @@ class Params(FamilyParams):
 
 
 SPACE: SearchSpace = {
-    "learning_rate": Span(0.003, 0.05, log=True),
+    "learning_rate": Span(0.01, 0.1, log=True),
     "num_leaves": Span(2, 16, log=True),
     "min_data_in_leaf": Span(30, 400, log=True),
     "lambda_l2": Span(1.0, 500.0, log=True),
