@@ -1,11 +1,12 @@
 # make run   set up a fresh clone and run the main job
 # make test  set up and run every check
+# make honesty  what the gate does with noise, with a known edge and with planted leaks: docs/honesty.md
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint bench up setup
+.PHONY: run test lint bench honesty up setup
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.lock pyproject.toml
@@ -35,3 +36,6 @@ test: lint
 
 bench: setup
 	@for name in features models serving service_faults; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+honesty: setup
+	@$(BIN)/python -m benchmarks.honesty

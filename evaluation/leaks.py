@@ -93,8 +93,8 @@ def purged(fold: Fold, times: Times, t1: Times) -> Finding:
     return Finding(
         "purged",
         False,
-        f"{len(shared)} of {len(fold.train)} training labels overlap test labels, the first at row {row} "
-        f"({times[row]} to {t1[row]}): none may; purge by the label's end, as evaluation.splits.purge does",
+        f"{len(shared)} of {len(fold.train)} training labels overlap test labels, the first at row {row}: "
+        "none may; purge by the label's end, as evaluation.splits.purge does",
     )
 
 
@@ -107,8 +107,8 @@ def in_order(fold: Fold, times: Times) -> Finding:
     return Finding(
         "in_order",
         False,
-        f"{len(late)} of {len(fold.train)} training rows are not before the first test row ({begin}), the "
-        f"first is row {fold.train[late[0]]}: a walk-forward trains on the past alone; do not shuffle, use "
+        f"{len(late)} of {len(fold.train)} training rows are not before the first test row, the first is row "
+        f"{fold.train[late[0]]}: a walk-forward trains on the past alone; do not shuffle, use "
         "evaluation.splits.walk_forward",
     )
 
@@ -239,12 +239,12 @@ def prefix_invariant(
         moved = np.argwhere(then != whole[:cut])
         if len(moved):
             row, *column = (int(i) for i in moved[0])
-            where = f" of column {column[0]}" if column else ""
+            where = f" in column {column[0]}" if column else ""
             return Finding(
                 "prefix_invariant",
                 False,
-                f"{len(moved)} values{where} up to bar {cut - 1} change once later bars are known, the first "
-                f"at bar {row}: a value may use what was known at its bar alone; join on the time of "
+                f"{len(moved)} values up to bar {cut - 1} change once later bars are known, the first at bar "
+                f"{row}{where}: a value may use what was known at its bar alone; join on the time of "
                 "publication, keep members that left, shift nothing back",
             )
     return Finding("prefix_invariant", True, f"the same values from histories cut at {list(earlier)}")

@@ -18,6 +18,10 @@ PERIODS = 260
 """Bars a year of that calendar."""
 SIGMA = 0.01
 """Standard deviation of one bar's log return, in every world."""
+ALPHA, BETA, FREEDOM = 0.08, 0.9, 5.0
+"""Of the GARCH(1,1) and its Student innovations."""
+DRIFT = 0.5
+"""Annual Sharpe of buying and holding the GARCH world, which no forecast improves."""
 _BURN = 500
 
 
@@ -67,25 +71,14 @@ def random_walk(rng: np.random.Generator, rows: int) -> Floats:
     return SIGMA * rng.standard_normal(rows)
 
 
-def garch(
-    rng: np.random.Generator,
-    rows: int,
-    *,
-    alpha: float = 0.08,
-    beta: float = 0.90,
-    freedom: float = 5.0,
-    drift: float = 0.5,
-) -> Floats:
-    """GARCH(1,1) log returns with Student innovations, after Bollerslev 1987, and a constant drift [rows].
-
-    drift: annual Sharpe of buying and holding, which no forecast improves.
-    """
-    shocks = rng.standard_t(freedom, rows + _BURN) * sqrt((freedom - 2) / freedom)
+def garch(rng: np.random.Generator, rows: int) -> Floats:
+    """GARCH(1,1) log returns with Student innovations, after Bollerslev 1987, and a constant drift [rows]."""
+    shocks = rng.standard_t(FREEDOM, rows + _BURN) * sqrt((FREEDOM - 2) / FREEDOM)
     returns, variance = np.empty(rows + _BURN), SIGMA**2
     for i, shock in enumerate(shocks):
         returns[i] = sqrt(variance) * shock
-        variance = (1 - alpha - beta) * SIGMA**2 + alpha * returns[i] ** 2 + beta * variance
-    return returns[_BURN:] + drift * SIGMA / sqrt(PERIODS)
+        variance = (1 - ALPHA - BETA) * SIGMA**2 + ALPHA * returns[i] ** 2 + BETA * variance
+    return returns[_BURN:] + DRIFT * SIGMA / sqrt(PERIODS)
 
 
 def drifting(rng: np.random.Generator, rows: int, edge: Edge) -> Floats:

@@ -11,6 +11,8 @@ from scipy.stats import mannwhitneyu
 from core.errors import DataError
 from evaluation import leaks
 from evaluation.splits import Fold, combinatorial, walk_forward
+from models.dataset import Dataset
+from models.families import get_family
 from trading.backtest import PositionRule, run_signal
 from trading.costs import Costs
 
@@ -61,7 +63,7 @@ class TestPurged:
     def test_a_label_one_bar_longer_is_not(self) -> None:
         found = leaks.purged(Fold(rows(0, 6), rows(10, 11)), TIMES, T1)
         assert not found.passed
-        assert "row 6 (6 to 11)" in found.detail
+        assert "at row 6:" in found.detail
 
 
 class TestInOrder:
@@ -295,3 +297,25 @@ class TestFillsNextOpen:
             return our_engine(prices, targets) * 1.001
 
         assert "grew by" in leaks.fills_next_open(engine).detail
+
+
+class TestOurOwn:
+    """What is fitted in this project, held against the check."""
+
+    @pytest.mark.parametrize(
+        "family", ["base_rate", "logistic", "lightgbm", "catboost", "xgboost", "random_forest"]
+    )
+    def test_a_family_fits_on_its_rows_alone(self, family: str) -> None:
+        kind, names = get_family(family), ("a", "b", "c")
+        params = {"random_forest": {"n_estimators": 10}}.get(family, {})
+
+        def fit(x: NDArray[np.float32], y: NDArray[np.float64], train: NDArray[np.int64]) -> object:
+            data = Dataset(times=TIMES, x=x, y=y, w=np.ones(N), t1=T1, names=names)
+            fitted = kind.fit(data, train, seed=1, window=1, params=params)
+            return lambda asked: fitted.predict(asked, np.arange(len(asked)))
+
+        rng = np.random.default_rng(6)
+        x = rng.normal(size=(N, 3)).astype(np.float32)
+        y = (x[:, 0] + rng.normal(size=N) > 0).astype(np.float64)
+        found = leaks.fit_isolated(fit, x, y, np.arange(400), np.arange(450, 500))  # type: ignore[arg-type]
+        assert found.passed, found.detail
