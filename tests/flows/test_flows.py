@@ -153,3 +153,20 @@ def test_promotion_that_is_refused_fails_the_run_with_its_reasons(monkeypatch: p
     with pytest.raises(GateRefused):
         promote_module.promote.fn("sp500-1d")
     assert published[0][2] == {"reasons": ["parity 1e-3", "worse than the champion"]}
+
+
+def test_a_forced_promotion_hands_on_its_reason_and_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def accept(*args: Any, **options: Any) -> Any:
+        asked.append((args[1:], options))
+        raise GateRefused("enough seen")
+
+    monkeypatch.setattr(promote_module.promotion, "promote", accept)
+    monkeypatch.setattr(promote_module, "publish", lambda *_: None)
+    with pytest.raises(GateRefused):
+        promote_module.promote.fn("sp500-1d", "3", force=True, reason="the market changed")
+    (given, options) = asked[0]
+    assert given == ("sp500-1d", "3")
+    assert options.pop("by").startswith("Prefect run")
+    assert options == {"force": True, "reason": "the market changed"}
