@@ -13,7 +13,7 @@ from core.settings import Settings, disable_telemetry, load_settings
 if TYPE_CHECKING:
     from pipelines.tuning import Progress, Request, Tuned
 
-_WIDTH, _SHOWN_REASONS = 11, 3
+_WIDTH, _SHOWN_REASONS = 15, 3
 
 
 @dataclass(frozen=True)

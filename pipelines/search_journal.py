@@ -15,12 +15,16 @@ IN_FORCE = 0
 """Number of the trial that is no new one: the parameters in force."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Journal:
-    """`search` is everything that shapes the trials; equal searches make equal trials."""
+    """`search` is everything that shapes the trials, so equal searches make equal trials.
+
+    `digest` names the search; `trials` begin with the parameters in force.
+    """
 
     path: Path
     search: dict[str, Any]
+    digest: str
     trials: list[Trial]
 
     @classmethod
@@ -29,14 +33,15 @@ class Journal:
         digest = sha256_bytes(canonical_json(search).encode())
         path = var_dir / SEARCHES / f"{search['model']}-{search['family']}-{digest[:16]}.journal"
         if path.exists() and not resume:
-            count = len(list(path.parent.glob(f"{path.stem}.*.journal")))
-            path.rename(path.with_name(f"{path.stem}.{count + 1}.journal"))
-        return cls(path, dict(search), _read(path) if path.exists() else [])
+            _set_aside(path)
+        return cls(path, dict(search), digest, _read(path) if path.exists() else [])
 
-    @property
-    def digest(self) -> str:
-        """Names the search; equal in every place."""
-        return sha256_bytes(canonical_json(self.search).encode())
+    def __post_init__(self) -> None:
+        self._document: dict[str, Any] = {
+            "search": self.search,
+            "tried": [plain(self.candidate(trial)) for trial in self.tried],
+            "trials": [asdict(trial) for trial in self.trials],
+        }
 
     @property
     def tried(self) -> list[Trial]:
@@ -51,12 +56,21 @@ class Journal:
     def append(self, trial: Trial) -> None:
         """Add a trial and write the journal."""
         self.trials.append(trial)
-        document = {
-            "search": self.search,
-            "tried": [plain(self.candidate(trial)) for trial in self.tried],
-            "trials": [asdict(trial) for trial in self.trials],
-        }
-        write_json(self.path, document)
+        self._document["trials"].append(asdict(trial))
+        if trial.number != IN_FORCE:
+            self._document["tried"].append(plain(self.candidate(trial)))
+        write_json(self.path, self._document)
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a journal under another name; its trials count there as before, unless it is damaged."""
+    try:
+        _read(path)
+        kind = "journal"
+    except ArtifactError:
+        kind = "damaged"
+    count = len(list(path.parent.glob(f"{path.stem}.*.{kind}")))
+    path.rename(path.with_name(f"{path.stem}.{count + 1}.{kind}"))
 
 
 def _read(path: Path) -> list[Trial]:

@@ -32,6 +32,7 @@ class SearchLog:
     fault: str = ""
     _registry: "Registry | None" = None
     _run: str = ""
+    _done: int = 0
     _logged: dict[str, str | None] = field(default_factory=dict)
 
     def catch_up(self) -> None:
@@ -40,13 +41,14 @@ class SearchLog:
             return
         try:
             registry = self._opened()
-            for trial in self.journal.tried:
+            for trial in self.journal.tried[self._done :]:
                 record = _record(self.journal, trial)
                 unfinished = self._logged.get(record.candidate.key, "")
                 if unfinished is not None:
                     model = self.journal.search["model"]
                     registry.log_trial(model, self._run, record, unfinished or None)
                     self._logged[record.candidate.key] = None
+                self._done += 1
         except RegistryError as error:
             self.fault = str(error)
             self.on_note(

@@ -309,3 +309,14 @@ def test_nested_choice_uses_earlier_folds_only() -> None:
     ]
     chosen = [params["name"] for params in nested_choice(trials)]
     assert chosen == ["first", "begins well", "ends well", "ends well"]
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "base_rate"])
+def test_every_family_can_be_tuned_from_its_defaults(name: str) -> None:
+    """Its own space is one it accepts, and holds the parameters that it has by default."""
+    family = get_family(name)
+    axes = axes_of(family, {}, {})
+    at = in_force(axes, family.read_params({}).model_dump())
+    assert at is not None
+    for axis in axes:
+        family.read_params({axis.name: axis.value(at[axis.name])})

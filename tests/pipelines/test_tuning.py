@@ -339,8 +339,9 @@ def test_outputs_of_other_parameters_are_not_tuned_on(
 def test_a_damaged_journal_is_named(settings: Settings, no_registry: None, journal: str) -> None:
     found = tune(settings, replace(SMALL, trials=1))[0]
     Path(found.journal).write_text(journal)
-    with pytest.raises(ArtifactError, match="lightgbm"):
+    with pytest.raises(ArtifactError, match="begin again with --new"):
         tune(settings, replace(SMALL, trials=1))
+    assert tune(settings, replace(SMALL, trials=1, resume=False))[0].counted == 1
 
 
 def test_write_sets_what_is_better_on_held_out_rows_only(settings: Settings, no_registry: None) -> None:
