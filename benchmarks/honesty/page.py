@@ -150,9 +150,9 @@ def _edges(lines: Sequence[Line]) -> list[str]:
         *rows,
         "",
         f"Returns hold a hidden drift, an AR(1) with coefficient {persistence}. `best` is what the Kalman "
-        "filter that knows the truth reaches, in closed form: its correlation with the next return, the "
-        "annual Sharpe before costs of always holding its side, and its hits on the label's sign. The "
-        "medians are of the calibrated ensemble out of sample, the Sharpe after costs. "
+        "filter that knows the truth reaches, in closed form: its correlation with the next return, the best "
+        "annual Sharpe before costs of holding its side where it exceeds a threshold, and its hits on the "
+        "label's sign. The medians are of the calibrated ensemble out of sample, the Sharpe after costs. "
         f"Why models of the largest edge were turned down: {_reasons(lines, 'large')}.",
         "",
     ]
@@ -258,7 +258,11 @@ def plot(lines: Sequence[Line]) -> str:
         axes.axhline(0, color="#e4e8ec", linewidth=0.8, zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(
-            loc="upper left", frameon=False, title="line: best attainable before costs", alignment="left"
+            loc="upper left",
+            frameon=False,
+            markerscale=2,
+            title="line: best attainable before costs",
+            alignment="left",
         )
         buffer = StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

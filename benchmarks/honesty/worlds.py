@@ -6,6 +6,7 @@ at the next open earns the whole next bar. Highs and lows are extremes of a Brow
 
 from dataclasses import dataclass
 from math import asin, pi, sqrt
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ ALPHA, BETA, FREEDOM = 0.08, 0.9, 5.0
 DRIFT = 0.5
 """Annual Sharpe of buying and holding the GARCH world, which no forecast improves."""
 _BURN = 500
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,17 @@ class Edge:
         return 0.5 + asin(r) / pi
 
     def sharpe(self) -> float:
-        """Annual Sharpe before costs of always holding the side of the best forecast of the next bar."""
-        mean = self.r * sqrt(2 / pi)
-        return mean / sqrt(1 - mean * mean) * sqrt(PERIODS)
+        """Best annual Sharpe before costs of rules that hold the side of the best forecast of the next bar
+        whenever it exceeds a threshold, and nothing else.
+        """
+        return max(self._sharpe_beyond(0.01 * step) for step in range(200)) * sqrt(PERIODS)
+
+    def _sharpe_beyond(self, threshold: float) -> float:
+        """Sharpe per bar of holding its side beyond `threshold` standard deviations of the forecast."""
+        density, tail = _NORMAL.pdf(threshold), 1 - _NORMAL.cdf(threshold)
+        mean = 2 * self.r * density
+        square = 2 * tail + 2 * self.r**2 * threshold * density
+        return mean / sqrt(square - mean**2)
 
 
 def random_walk(rng: np.random.Generator, rows: int) -> Floats:

@@ -33,8 +33,8 @@ class TestWorlds:
         two = returns[:-1] + returns[1:]
         assert np.corrcoef(told, returns)[0, 1] == pytest.approx(edge.r, abs=0.006)
         assert (np.sign(told[:-1]) == np.sign(two)).mean() == pytest.approx(edge.hit_rate(2), abs=0.004)
-        earned = np.sign(told) * returns
-        sharpe = earned.mean() / earned.std() * np.sqrt(worlds.PERIODS)
+        accounts = [np.sign(told) * (np.abs(told) > c * told.std()) * returns for c in np.arange(0, 2, 0.1)]
+        sharpe = max(earned.mean() / earned.std() for earned in accounts) * np.sqrt(worlds.PERIODS)
         assert sharpe == pytest.approx(edge.sharpe(), abs=0.1)
 
     @pytest.mark.parametrize("edge", list(study.EDGES.values()))
