@@ -135,7 +135,10 @@ def _tiles(evidence: Mapping[str, Any], verdict: Verdict) -> str:
             _number(record["sharpe"], ".2f"),
             f"Sharpe a year; buy and hold {_number(benchmark['sharpe'], '.2f')}",
         ),
-        (_number(deflated, ".3f"), f"deflated Sharpe, {len(evidence['trials'])} trials in this run"),
+        (
+            _number(deflated, ".3f"),
+            f"deflated Sharpe over {evidence.get('tried', len(evidence['trials'])):,} trials",
+        ),
         (_number(record.get("cagr"), ".1%"), f"a year; buy and hold {_number(benchmark.get('cagr'), '.1%')}"),
         (
             _number(record["max_drawdown"], ".1%"),

@@ -74,7 +74,8 @@ def _log(
     judged = recounted(
         read_json(workspace.store / "gate" / "verdict.json"), evidence, tried, params.gate.trade
     )
-    evidence["deflated_sharpe"] = deflated(evidence, tried, params.gate.trade)
+    counted = deflated(evidence, tried, params.gate.trade)
+    evidence = {**evidence, "deflated_sharpe": counted, "tried": tried.count}
     with TemporaryDirectory() as folder:
         pages = _judged_pages(workspace, Path(folder), params, judged, evidence)
         run_id = registry.log_run(_record(workspace, manifest, evidence, pages, pedigree, reason))

@@ -121,6 +121,7 @@ def test_report_version_and_bundle_agree_after_the_recount(
     luck = next(check for check in judged.checks if check.rule == "deflated_sharpe")
     assert f"over {facts.trials} trials" in luck.reason
     assert luck.reason in page
+    assert f"deflated Sharpe over {facts.trials:,} trials" in page
     assert all(reason in page for reason in reasons)
     assert ("Not tradable" in page) is not tradable
     assert registry.metrics(version.run_id)["ensemble.deflated_sharpe"] == luck.value
