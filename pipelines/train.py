@@ -12,8 +12,8 @@ from evaluation.leaks import audit_features, audit_split, require
 from evaluation.splits import Fold, walk_forward
 from models.columns import RECALIBRATED, to_columns
 from models.dataset import Dataset
+from models.fitting import Progress
 from models.training import (
-    Progress,
     combinatorial_paths,
     fit_final,
     nested_baseline,
