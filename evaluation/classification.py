@@ -14,8 +14,6 @@ from core.errors import DataError
 Vector = npt.NDArray[np.float64]
 # log-loss of a certain miss would be infinite; scikit-learn clips at the same order
 _CLIP = 1e-15
-
-
 # how far from 1 a row of class probabilities may add up to: float32 models are within a millionth
 _SUM = 1e-5
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from core.errors import ArtifactError, ConfigurationError
-from models.logits import Floats, SharedDesign, log_odds, penalised_fit, prior_precisions
+from models.logits import (
+    CLIP,
+    Floats,
+    SharedDesign,
+    log_losses,
+    log_odds,
+    penalised_fit,
+    prior_precisions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +27,6 @@ Method = Literal["stack", "blend", "vote"]
 
 REFERENCE = "base_rate"
 """The family that knows nothing: the stack shrinks toward it; votes and confidence leave it out."""
-
-_LEAST = 1e-6
-"""A certain miss costs -log of this, so that one row cannot silence a model."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,8 @@ class Known:
         return np.asarray(0.5 ** ((self.rows[-1] - self.rows) / half_life), dtype=np.float64)
 
     def losses(self, probability: Floats) -> Floats:
-        """Log-loss [n] in nats of class probabilities [n, K]."""
-        own = probability[np.arange(len(self.y)), self.y.astype(np.int64)]
-        return np.asarray(-np.log(np.maximum(own, _LEAST)), dtype=np.float64)
+        """Log-loss [n] in nats of class probabilities [n, K], capped: one row cannot silence a model."""
+        return log_losses(self.y, probability, CLIP)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Dataset:
         """
         positions = features.index.get_indexer(labels.index)
         if len(positions) == 0 or (positions < 0).any() or (np.diff(positions) != 1).any():
-            raise DataError(_describe_gap(features, labels, positions))
+            raise DataError(_describe_gap(labels, positions))
         block = features.iloc[positions[0] : positions[-1] + 1]
         with np.errstate(over="ignore"):  # an overflow becomes inf, which is refused by name
             x = block.to_numpy(dtype=np.float64).astype(np.float32)
@@ -159,7 +159,7 @@ def _refuse(bad: NDArray[np.bool_], what: str, remedy: str) -> None:
         raise DataError(f"dataset: row {row} has {what} ({int(bad.sum())} such rows): {remedy}")
 
 
-def _describe_gap(features: pd.DataFrame, labels: pd.DataFrame, positions: NDArray[np.intp]) -> str:
+def _describe_gap(labels: pd.DataFrame, positions: NDArray[np.intp]) -> str:
     if len(positions) == 0:
         return "dataset: 0 labelled rows: the bars are fewer than the label's horizon and warm-up"
     if (positions < 0).any():

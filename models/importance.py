@@ -69,11 +69,11 @@ def explain(fitted: Fitted, data: Dataset, rows: Rows, *, seed: int, repeats: in
     y, w = data.y[rows], data.w[rows]
     seen = np.ascontiguousarray(windows(data.x, rows, int(getattr(fitted, "window", 1))))  # [k, T, F]
     plain = _predict(fitted, seen[None])[0]
-    base = _loss(y, plain, w)
+    base = weighted_log_loss(y, plain, w, CLIP)
     losses = np.full((len(data.names), repeats), base)
     used = np.setdiff1d(np.arange(len(data.names)), _unused(fitted, seen, plain, seed))
     for features, permuted in _permuted(seen, used, seed, repeats):
-        found = [_loss(y, p, w) for p in _predict(fitted, permuted)]
+        found = [weighted_log_loss(y, p, w, CLIP) for p in _predict(fitted, permuted)]
         losses[features] = np.reshape(found, (len(features), repeats))
     increase = losses - base
     values = fitted.contributions(data.x, rows)
@@ -111,7 +111,3 @@ def _predict(fitted: Fitted, batch: Features) -> Floats:
     copies, k, length, width = batch.shape
     ends = np.arange(length - 1, copies * k * length, length)
     return fitted.predict(batch.reshape(-1, width), ends).reshape(copies, k, -1)
-
-
-def _loss(y: Floats, probability: Floats, w: Floats) -> float:
-    return weighted_log_loss(y, np.clip(probability, CLIP, 1.0), w)

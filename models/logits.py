@@ -52,6 +52,15 @@ def sigmoid(z: Floats) -> Floats:
     return np.asarray(np.where(z >= 0.0, 1.0, decay) / (1.0 + decay), dtype=np.float64)
 
 
+def log_losses(y: Floats, probability: Floats, least: float = 0.0) -> Floats:
+    """Log-loss [n] in nats of class probabilities [n, K], `y` the class numbers that came [n].
+
+    A probability under `least` counts as that; with 0 a certain miss costs infinity.
+    """
+    own = probability[np.arange(len(y)), y.astype(np.int64)]
+    return np.asarray(-np.log(np.maximum(own, least)), dtype=np.float64)
+
+
 class Design(Protocol):
     """A linear map from coefficients to log-odds. Sums run in a fixed order, without BLAS, whose kernels
     round differently from processor to processor and from one number of rows to another.

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import ArtifactError, ConfigurationError, DataError
 from core.files import sha256_bytes, write_bytes, write_text
+from models.logits import log_losses
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,10 +170,9 @@ def class_balance(y: Floats, w: Floats, mode: str, classes: int) -> tuple[Floats
     return w * shares[y.astype(np.int64)], offsets - offsets[0]
 
 
-def weighted_log_loss(y: Floats, probability: Floats, w: Floats) -> float:
-    """Mean log-loss in nats under weights `w`; probabilities [n, K] of the classes `y` counts, above 0."""
-    losses = -np.log(probability[np.arange(len(y)), y.astype(np.int64)])
-    return float(np.sum(w * losses) / np.sum(w))
+def weighted_log_loss(y: Floats, probability: Floats, w: Floats, least: float = 0.0) -> float:
+    """Mean of `log_losses` under weights `w` [n]."""
+    return float(np.sum(w * log_losses(y, probability, least)) / np.sum(w))
 
 
 def against_first(margins: Floats) -> Floats:
