@@ -28,18 +28,6 @@ from evaluation.overfitting import dsr, expected_max_sharpe
 from evaluation.trials import Tried
 from evaluation.verdict import Check, ServeRules, TradeRules, Verdict, verdict
 
-__all__ = [
-    "Check",
-    "ServeRules",
-    "TradeRules",
-    "Verdict",
-    "bundle_fault",
-    "judge",
-    "not_worse",
-    "recount",
-]
-
-
 _FINAL = {
     "probability": ("parity_final", "final probability"),
     "class_probabilities": ("parity_classes", "class probabilities"),
@@ -100,6 +88,12 @@ def recount(evidence: Mapping[str, Any], tried: Tried, trade: TradeRules) -> Che
         f"luckiest of {counted} would show {luck:.4f})"
     )
     return Check("deflated_sharpe", "trade", passed, value, trade.min_dsr, reason)
+
+
+def deflated(evidence: Mapping[str, Any], tried: Tried, trade: TradeRules) -> dict[str, float | None]:
+    """Deflated Sharpe of every candidate over everything `tried`; None for one whose account never moved."""
+    records = _get(evidence, "backtests").items()
+    return {name: recount({**evidence, "backtest": own}, tried, trade).value for name, own in records}
 
 
 def not_worse(found: Comparison, *, min_rows: int, tolerance: float, worse_p: float) -> Check:

@@ -78,10 +78,7 @@ def work(root: Path, params: Params) -> str:
         leaks=read_json(root / STORE / "train" / "leaks.json"),
         resampling=Resampling(params.evidence.replications, params.train.seed),
     )
-    found["deflated_sharpe"] = {
-        name: gates.recount({**found, "backtest": own}, Tried(), params.gate.trade).value
-        for name, own in found["backtests"].items()
-    }
+    found["deflated_sharpe"] = gates.deflated(found, Tried(), params.gate.trade)
     equity = pd.DataFrame({name: result.equity for name, result in results.items()})
     with replace_directory(root / STORE / "evaluate") as out:
         write_json(out / "evidence.json", found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.bundle import MANIFEST, Manifest, Registration, verify
 from core.files import read_json, sha256_file, write_json
-from evaluation.gates import recount
+from evaluation.gates import deflated, recount
 from evaluation.trials import Tried
 from evaluation.verdict import TradeRules, Verdict, verdict
 from pipelines import promotion, stored, trials
@@ -92,12 +92,6 @@ def recounted(plain: dict[str, Any], evidence: dict[str, Any], tried: Tried, rul
     check = recount(evidence, tried, rules)
     checks = Verdict.from_dict(plain).checks
     return verdict(check if known.rule == check.rule else known for known in checks)
-
-
-def deflated(evidence: dict[str, Any], tried: Tried, rules: TradeRules) -> dict[str, float | None]:
-    """Deflated Sharpe of every candidate over all that was `tried`."""
-    tested = evidence["backtests"].items()
-    return {name: recount({**evidence, "backtest": money}, tried, rules).value for name, money in tested}
 
 
 def _judged_pages(

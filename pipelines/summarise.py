@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from core.files import read_json
-from evaluation.gates import recount
+from evaluation.gates import deflated, recount
 from evaluation.trials import Tried
-from evaluation.verdict import Check, TradeRules, Verdict
+from evaluation.verdict import Check, Verdict
 from pipelines import stored
 from pipelines.params import PARAMS_FILE, load
 from pipelines.registration import Registered
@@ -32,7 +32,7 @@ def summarise(
     entry = registered.registration
     rules = load(workspace.root / PARAMS_FILE).gate.trade
     tried = Tried(entry.trials, entry.sharpe_variance)
-    recounted = recount(evidence, tried, rules)
+    recounted, sharpes = recount(evidence, tried, rules), deflated(evidence, tried, rules)
     return RunSummary(
         model=entry.model,
         version=entry.version,
@@ -46,7 +46,7 @@ def summarise(
         validation=_validation(workspace.reports),
         features=len(features.definitions),
         warmup=features.warmup,
-        models=[_model(name, evidence, tried, rules) for name in evidence["models"]],
+        models=[_model(name, evidence, sharpes[name]) for name in evidence["models"]],
         out_of_sample_rows=evidence["rows"],
         checks=[_check(c, recounted) for c in verdict.checks],
         stages=[
@@ -88,7 +88,7 @@ def _validation(reports: Path) -> ValidationSummary:
     return ValidationSummary(len(found["rules"]), failed, found["quarantined"])
 
 
-def _model(name: str, evidence: dict[str, Any], tried: Tried, rules: TradeRules) -> ModelSummary:
+def _model(name: str, evidence: dict[str, Any], deflated_sharpe: float | None) -> ModelSummary:
     skill, money = evidence["models"][name], evidence["backtests"][name]
     return ModelSummary(
         name=name,
@@ -98,7 +98,7 @@ def _model(name: str, evidence: dict[str, Any], tried: Tried, rules: TradeRules)
         ece=skill["ece"],
         sharpe=money["sharpe"],
         max_drawdown=money["max_drawdown"],
-        deflated_sharpe=recount({**evidence, "backtest": money}, tried, rules).value,
+        deflated_sharpe=deflated_sharpe,
     )
 
 

@@ -13,10 +13,10 @@ from core.errors import DataError
 from evaluation import gates, performance
 from evaluation.comparison import Comparison, paired
 from evaluation.evidence import assemble
-from evaluation.gates import ServeRules, TradeRules, Verdict, judge, not_worse, recount
+from evaluation.gates import judge, not_worse, recount
 from evaluation.overfitting import dsr
 from evaluation.trials import TrialSet, Tried, gather
-from evaluation.verdict import next_step, verdict
+from evaluation.verdict import ServeRules, TradeRules, Verdict, next_step, verdict
 
 SERVE, TRADE = ServeRules(), TradeRules()
 

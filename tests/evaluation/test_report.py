@@ -14,9 +14,9 @@ import pytest
 from core.errors import DataError
 from evaluation import readings
 from evaluation.evidence import assemble
-from evaluation.gates import ServeRules, TradeRules, judge
+from evaluation.gates import judge
 from evaluation.report import ReportInput, render
-from evaluation.verdict import next_step
+from evaluation.verdict import ServeRules, TradeRules, next_step
 
 VOID = {"meta", "br", "link", "img", "input"}
 
