@@ -8,17 +8,15 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from core.errors import ConfigurationError, DataError, StageFailed
+from core import workers
+from core.errors import BellwetherError, ConfigurationError, DataError
 from core.files import write_bytes
 from core.settings import disable_telemetry
 from models.dataset import Dataset, Floats, Rows
@@ -127,18 +125,14 @@ def _run_here(data: Dataset, tasks: Sequence[Task]) -> Iterator[Result]:
 def _run_spread(data: Dataset, tasks: Sequence[Task], processes: int) -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="bellwether-train-") as directory:
         data.save(Path(directory))
-        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker)
-        try:
-            jobs = [pool.submit(_run_shared, directory, job) for job in _as_jobs(tasks, processes)]
-            for done in as_completed(jobs):
-                yield from done.result()
-        except BrokenProcessPool as fault:
-            raise StageFailed(
-                f"a training process died, most likely for want of memory: lower train.processes "
-                f"(now {processes})"
-            ) from fault
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        calls = [
+            workers.Task(_title(job), _run_shared, (directory, job)) for job in _as_jobs(tasks, processes)
+        ]
+        with workers.Workers(processes, _start_worker) as pool:
+            for _, outcome in pool.outcomes(calls):
+                if isinstance(outcome, BellwetherError):
+                    raise outcome
+                yield from outcome
 
 
 def _as_jobs(tasks: Sequence[Task], processes: int) -> list[list[Task]]:
@@ -159,6 +153,10 @@ def _as_jobs(tasks: Sequence[Task], processes: int) -> list[list[Task]]:
         else:
             shared = shared + own
     return sorted([*jobs, shared] if shared else jobs, key=_cost, reverse=True)
+
+
+def _title(job: Sequence[Task]) -> str:
+    return f"training of {', '.join(dict.fromkeys(task.family.name for task in job))}"
 
 
 def _cost(tasks: Sequence[Task]) -> float:

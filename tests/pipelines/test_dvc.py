@@ -18,6 +18,7 @@ PLUMBING = {
     "core.files",
     "core.log",
     "core.settings",
+    "core.workers",
     "pipelines.dvc_lock",
     "pipelines.params",
     "pipelines.stage",
