@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,16 +124,6 @@ def test_projecting_each_row_once_says_what_whole_windows_say(
         logits = model.network(model.network.embed(torch.from_numpy(scaled))).double().numpy()
     expected = 1.0 / (1.0 + np.exp(-logits[:, 0]))
     np.testing.assert_allclose(model.predict(data.x, rows)[:, 1], expected, rtol=0, atol=1e-6)
-
-
-@every_sequence
-def test_saved_and_loaded_predicts_bit_for_bit(
-    name: str, eager: dict[str, SequenceModel], data: Dataset, tmp_path: Path
-) -> None:
-    eager[name].save(tmp_path)
-    loaded = FAMILIES[name].load(tmp_path)
-    np.testing.assert_array_equal(loaded.predict(data.x, TEST), eager[name].predict(data.x, TEST))
-    assert loaded.window == WINDOW  # type: ignore[attr-defined]
 
 
 @every_sequence
@@ -286,14 +275,10 @@ def test_memory_is_that_of_a_batch_not_of_all_windows(name: str) -> None:
 
 
 @every_sequence
-def test_every_point_of_the_search_space_is_a_valid_parameter(name: str, data: Dataset) -> None:
+def test_the_largest_network_of_the_search_space_can_be_fitted(name: str, data: Dataset) -> None:
     space = FAMILIES[name].search_space()
-    assert space
-    for parameter, where in space.items():
-        points = where.values if isinstance(where, Options) else (where.low, where.high)
-        for point in points:
-            assert getattr(FAMILIES[name].read_params({parameter: point}), parameter) == point
-    largest = {k: w.values[-1] for k, w in space.items() if isinstance(w, Options)}
+    largest = {k: where.values[-1] for k, where in space.items() if isinstance(where, Options)}
+    assert largest
     assert np.isfinite(fit(name, data, ROWS[:200], **largest, max_epochs=1).predict(data.x, TEST)).all()
 
 
