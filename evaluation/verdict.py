@@ -17,7 +17,7 @@ class ServeRules:
     """What a model must show to serve.
 
     min_rows: out-of-sample rows. max_parity_base, max_parity_final: largest |ONNX − native| probability of
-    a base model, and of the final one and its confidence. max_ece: calibration error tolerated on top of
+    a base model, and of the final ones and their confidence. max_ece: calibration error tolerated on top of
     what chance explains at this number of rows. max_skill_p: largest one-sided p of the Diebold-Mariano
     test that the log-loss is no better than that of the recalibrated base rate.
     """
