@@ -5,7 +5,6 @@ import os
 import sys
 import tempfile
 import traceback
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from core.files import write_text
@@ -17,15 +16,13 @@ _DISK_REMEDY = {
     **dict.fromkeys(_RIGHTS, "make it writable for you and run again"),
 }
 _TRACEBACK, _LENGTH = "traceback.txt", 300
-_MEMORY_REMEDY = "close other programs, or lower train.processes or train.window"
 
 
 def explain(error: BaseException, folder: Path) -> str:
     """What happened and what to do; the traceback of a fault without an obvious cause is kept in `folder`."""
     if isinstance(error, MemoryError):
-        return f"out of memory{_brackets(error)}: {_MEMORY_REMEDY}"
-    if isinstance(error, BrokenProcessPool):
-        return f"a worker process was killed, most likely for want of memory: {_MEMORY_REMEDY}"
+        remedy = "close other programs, or lower train.processes or train.window"
+        return f"out of memory{_brackets(error)}: {remedy}"
     if isinstance(error, OSError) and error.errno in (*_SPACE, *_RIGHTS):
         return f"{_place(error)}{error.strerror}: {_DISK_REMEDY[error.errno]}"
     kept = _keep_traceback(error, folder)

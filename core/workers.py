@@ -35,11 +35,14 @@ class Task:
 class Workers:
     """`count` processes between `with` and its end; one is no process at all, but the caller itself.
 
-    `prepare` is called once in every process, before its first task.
+    `prepare` is called once in every process, before its first task. `setting` is where the user chose
+    `count`, for the remedy when memory runs out.
     """
 
-    def __init__(self, count: int, prepare: Callable[[], None]) -> None:
-        self._count, self._prepare = count, prepare
+    def __init__(
+        self, count: int, prepare: Callable[[], None], setting: str = "the number of processes"
+    ) -> None:
+        self._count, self._prepare, self._setting = count, prepare, setting
         self._processes: dict[Connection, SpawnProcess] = {}
 
     def __enter__(self) -> "Workers":
@@ -89,7 +92,7 @@ class Workers:
             process.join(_SECONDS)
             raise StageFailed(
                 f"{task.name}: its process died (exit code {process.exitcode}), most likely for want of "
-                f"memory: close other programs, or use fewer processes (now {self._count})"
+                f"memory: close other programs, or lower {self._setting} (now {self._count})"
             ) from None
         if failed:
             raise outcome

@@ -85,7 +85,7 @@ def bench(
         setting = {"family": family.name, "given": dict(given), "seed": seed, "window": window}
         write_json(directory / "setting.json", setting)
         try:
-            with Workers(count, _start_worker) as workers:
+            with Workers(count, _start_worker, "train.processes") as workers:
                 yield Bench(folds, range(len(folds)), name, workers, count)
         finally:
             _open.cache_clear()

@@ -128,7 +128,7 @@ def _run_spread(data: Dataset, tasks: Sequence[Task], processes: int) -> Iterato
         calls = [
             workers.Task(_title(job), _run_shared, (directory, job)) for job in _as_jobs(tasks, processes)
         ]
-        with workers.Workers(processes, _start_worker) as pool:
+        with workers.Workers(processes, _start_worker, "train.processes") as pool:
             for _, outcome in pool.outcomes(calls):
                 if isinstance(outcome, BellwetherError):
                     raise outcome

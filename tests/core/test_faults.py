@@ -1,5 +1,4 @@
 import errno
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from core.faults import disk_remedy, explain
     ("error", "said"),
     [
         (MemoryError("Unable to allocate 3 TiB"), "out of memory (Unable to allocate 3 TiB): close other"),
-        (BrokenProcessPool("gone"), "a worker process was killed, most likely for want of memory"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "/x/y: No space left on device: free"),
         (OSError(errno.EROFS, "Read-only file system", "/x"), "/x: Read-only file system: make it writable"),
     ],

@@ -77,6 +77,7 @@ def test_an_error_that_nobody_meant_is_raised_as_it_is(count: int) -> None:
 
 def test_a_process_that_dies_is_named_and_the_others_end() -> None:
     begun = time.monotonic()
-    with pytest.raises(StageFailed, match=r"the dead: its process died \(exit code -9\)"):
+    said = r"the dead: its process died \(exit code -9\), .*lower the number of processes \(now 2\)"
+    with pytest.raises(StageFailed, match=said):
         done(2, Task("the slow", sleep, (60.0,)), Task("the dead", die, (1,)))
     assert time.monotonic() - begun < 30
