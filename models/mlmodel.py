@@ -28,6 +28,7 @@ def _describe(manifest: Manifest, run_id: str) -> dict[str, Any]:
         _tensor("probability", "float64", -1),
         _tensor("base_probabilities", "float64", -1, len(manifest.base_models)),
         _tensor("confidence", "float64", -1),
+        _tensor("class_probabilities", "float64", -1, len(manifest.classes)),
     ]
     return {
         "artifact_path": "bundle",

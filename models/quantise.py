@@ -28,7 +28,6 @@ LEAST_GAIN = 1.05
 _BLOCKS = 9
 # 7 bits of weight: sums of two products stay inside the 16 bits that older processors add them in
 _LARGEST = 63
-_INT8 = onnx.TensorProto.INT8
 
 
 @dataclass(frozen=True)

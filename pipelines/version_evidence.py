@@ -76,11 +76,6 @@ class VersionEvidence:
         return "may trade" if self.tradable else "may serve" if self.servable else "not good enough"
 
 
-def versions_of(registry: "Registry", model: str) -> list[VersionEvidence]:
-    """Every version of a model, newest first."""
-    return [describe(registry, version) for version in registry.versions(model)]
-
-
 def describe(registry: "Registry", version: "Version") -> VersionEvidence:
     """A version with what its artifacts say; figures are None, not an error, when those are gone."""
     evidence = _read(version.directory.parent / "evidence" / "evidence.json")
