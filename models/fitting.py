@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from core import workers
@@ -181,13 +182,23 @@ def _run(data: Dataset, task: Task) -> Result:
     begun = time.perf_counter()
     try:
         fitted = task.family.fit(data, task.train, seed=task.seed, window=task.window, params=task.params)
+        probability = fitted.predict(data.x, task.test)
+        _check_finite(probability if len(task.test) else fitted.predict(data.x, task.train[-1:]))
     except DataError as fault:
         where = f"fold {task.fold}" if task.fold != FINAL_FIT else "the final fit"
         raise DataError(f"{where}, {task.family.name}: {fault}") from fault
-    probability = fitted.predict(data.x, task.test)
     importance = explain(fitted, data, task.test, seed=task.seed) if task.explain else None
     files = _files(fitted) if task.fold == FINAL_FIT else None
     return Result(task, probability, importance, files, time.perf_counter() - begun)
+
+
+def _check_finite(probability: Floats) -> None:
+    lost = int((~np.isfinite(probability).all(axis=1)).sum())
+    if lost:
+        raise DataError(
+            f"{lost} of {len(probability)} predictions are not numbers, 0 may be: the fit diverged; lower "
+            "its learning_rate, or bring its other parameters back toward their defaults"
+        )
 
 
 def _files(fitted: Fitted) -> dict[str, bytes]:

@@ -58,7 +58,8 @@ def log_losses(y: Floats, probability: Floats, least: float = 0.0) -> Floats:
     A probability under `least` counts as that; with 0 a certain miss costs infinity.
     """
     own = probability[np.arange(len(y)), y.astype(np.int64)]
-    return np.asarray(-np.log(np.maximum(own, least)), dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.log(np.maximum(own, least)), dtype=np.float64)
 
 
 class Design(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
@@ -72,7 +73,8 @@ def out_of_fold(
 
     Each fit has one thread; `processes` fits run at a time over one mapped copy of the data, and the result
     does not depend on how many. `on_progress` is called in this process.
-    ConfigurationError: unknown family or parameter. DataError names the fold and the rows it lacks.
+    ConfigurationError: unknown family or parameter. DataError, before anything is fitted, names the fold and
+    the rows it lacks; with `final` that includes what the ensemble over the folds will need.
     """
     kinds = get_families(families)
     # The last fold has the most history and lies nearest to what the exported model will see.
@@ -81,6 +83,7 @@ def out_of_fold(
         for task in _fold_tasks(data, folds, kinds, params, seed, window)
     ]
     if final:
+        _blocks(pd.concat(pd.DataFrame({"row": f.test, "fold": k}) for k, f in enumerate(folds, 1)), data)
         everything = np.arange(len(data))
         tasks += [
             Task(FINAL_FIT, kind, everything, everything[:0], seed, window, params.get(kind.name, {}))
@@ -186,7 +189,7 @@ def _fold_tasks(
     seed: int,
     window: int,
 ) -> list[Task]:
-    _check_folds(data, folds)
+    _check_folds(data, folds, window if any(kind.sequence for kind in kinds) else 1)
     return [
         Task(number, kind, fold.train, fold.test, seed, window, params.get(kind.name, {}))
         for number, fold in enumerate(folds, 1)
@@ -242,13 +245,6 @@ def _fit_head(
     below = _known(_before(earlier, data, last), data)
     above = _known(_before(last, data, judged), data)
     known = _known(_before(pd.concat(blocks), data, judged), data)
-    fold = int(last["fold"].iloc[0])
-    for name, rows in ((f"the stack before fold {fold}", below), (f"the calibrator on fold {fold}", above)):
-        if len(rows.y) == 0:
-            raise DataError(
-                f"{name} has 0 rows after purging: test blocks must be longer than the label's horizon; "
-                "raise splits.test_rows"
-            )
     return fit_head(model_names(last), below, above, known, recipe)
 
 
@@ -277,6 +273,7 @@ def _evidence(data: Dataset, rows: Rows) -> Floats:
 
 
 def _blocks(oof: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
+    """The lines of each fold; DataError when they are too few, or too short to learn from before the next."""
     blocks = [block for _, block in oof.groupby("fold", sort=True)]
     if len(blocks) < MIN_FOLDS:
         size = max((len(block) for block in blocks), default=0)
@@ -286,10 +283,19 @@ def _blocks(oof: pd.DataFrame, data: Dataset) -> list[pd.DataFrame]:
             f"about {needed} labelled rows with test blocks of {size}, and there are {len(data)}; "
             "add history or lower splits.test_rows or splits.train_rows"
         )
+    for block, following in pairwise(blocks):
+        if _before(block, data, following).empty:
+            rows = block["row"].to_numpy(dtype=np.int64)
+            needed = int((np.searchsorted(data.times, data.t1[rows]) - rows).min())
+            raise DataError(
+                f"fold {block['fold'].iloc[0]}: {len(rows)} test rows, and 0 after purging for what is "
+                f"fitted before the next fold, since labels span {needed} rows: splits.test_rows of at least "
+                f"{needed} is needed, or a shorter labels.horizon"
+            )
     return blocks
 
 
-def _check_folds(data: Dataset, folds: Sequence[Fold]) -> None:
+def _check_folds(data: Dataset, folds: Sequence[Fold], window: int) -> None:
     if not folds:
         raise DataError("0 folds: at least 1 is needed; add history or lower the row windows")
     for number, fold in enumerate(folds, 1):
@@ -297,6 +303,11 @@ def _check_folds(data: Dataset, folds: Sequence[Fold]) -> None:
             check_classes(data, fold.train)
         except DataError as fault:
             raise DataError(f"fold {number}: {fault}") from fault
+        if len(fold.train) < window:
+            raise DataError(
+                f"fold {number}: train.window = {window} is more than its {len(fold.train)} training rows: "
+                f"at most {len(fold.train)}, or lengthen the fold"
+            )
         if not _varies(data.x[fold.train]):
             raise DataError(
                 f"fold {number}: none of {len(data.names)} features takes two values in {len(fold.train)} "

@@ -31,7 +31,7 @@ class Params(FamilyParams):
     """Parameters of LightGBM; the names are the library's where it has one."""
 
     learning_rate: float = Field(0.01, gt=0, le=1, description="shrinkage of each tree")
-    num_leaves: int = Field(4, ge=2, description="leaves per tree")
+    num_leaves: int = Field(4, ge=2, le=1024, description="leaves per tree")
     min_data_in_leaf: int = Field(100, ge=1, description="rows per leaf, at least")
     lambda_l2: float = Field(50.0, ge=0, description="ridge on leaf values, in units of the Hessian")
     feature_fraction: float = Field(0.5, gt=0, le=1, description="share of features each tree may use")

@@ -242,9 +242,32 @@ def test_two_folds_are_too_few_and_the_error_says_how_many_rows(
 
 
 def test_blocks_shorter_than_the_horizon_are_refused(oof: pd.DataFrame, export_data: Dataset) -> None:
-    far = replace(export_data, t1=export_data.times + 300 * export_data.times[1])
-    with pytest.raises(DataError, match="0 rows after purging"):
+    far = replace(export_data, t1=export_data.times + 300 * (export_data.times[1] - export_data.times[0]))
+    said = r"fold 1: 200 test rows, and 0 after purging .* spans? 300 rows: splits.test_rows of at least 300"
+    with pytest.raises(DataError, match=said):
         nested_ensemble(oof, far)
+
+
+def test_folds_that_make_no_ensemble_are_refused_before_anything_is_fitted(export_data: Dataset) -> None:
+    told: list[Progress] = []
+    with pytest.raises(DataError, match="2 folds: the ensemble needs 3"):
+        out_of_fold(export_data, make_folds(export_data)[:2], QUICK, {}, **SEEDED, on_progress=told.append)
+    assert not told
+
+
+def test_a_window_beyond_a_folds_rows_is_refused_and_bounds_no_tabular_model(export_data: Dataset) -> None:
+    folds, long = make_folds(export_data)[:3], {"seed": 3, "window": 401}
+    with pytest.raises(DataError, match=r"fold 1: train\.window = 401 is more than its \d+ training rows"):
+        out_of_fold(export_data, folds, ["base_rate", "lstm"], {}, **long)
+    out_of_fold(export_data, folds, ["base_rate"], {}, **long)
+
+
+def test_a_fit_that_diverges_names_fold_and_family(export_data: Dataset) -> None:
+    params = {"lstm": {"learning_rate": 1e9, "max_epochs": 2}}
+    with pytest.raises(
+        DataError, match=r"fold \d, lstm: \d+ of 200 predictions are not numbers, .*learning_rate"
+    ):
+        out_of_fold(export_data, make_folds(export_data), ["base_rate", "lstm"], params, **SEEDED)
 
 
 @pytest.mark.parametrize("method", ["stack", "blend", "vote"])
