@@ -81,9 +81,10 @@ def recount(evidence: Mapping[str, Any], tried: Tried, trade: TradeRules) -> Che
     spread = max(tried.variance or own, 1 / (n - 1))
     value = dsr(sharpe, n, record["skew"], record["kurtosis"], trials=counted, variance=spread)
     passed, luck = value >= trade.min_dsr, expected_max_sharpe(spread, counted)
+    scope = ", tuning and abandoned runs included" if tried.count else " of this run"
     reason = (
         f"Deflated Sharpe {value:.3f} {_reaches(value, trade.min_dsr)} {trade.min_dsr:g} over "
-        f"{_plural(counted, 'trial')}, tuning and abandoned runs included: the result is "
+        f"{_plural(counted, 'trial')}{scope}: the result is "
         f"{'more than luck' if passed else 'explained by luck'} ({sharpe:.4f} per bar over {n} bars; the "
         f"luckiest of {counted} would show {luck:.4f})"
     )

@@ -191,7 +191,12 @@ def test_a_single_trial_is_the_probabilistic_sharpe(record):
         figures["sharpe_per_period"], figures["n"], figures["skew"], figures["kurtosis"], trials=1, variance=0
     )
     assert recount(record, Tried(), TRADE).value == expected
-    assert "over 1 trial, tuning and abandoned runs included:" in recount(record, Tried(), TRADE).reason
+    assert "over 1 trial of this run:" in recount(record, Tried(), TRADE).reason
+
+
+def test_the_reason_claims_other_trials_only_when_they_were_counted(record):
+    assert "over 9 trials, tuning and abandoned runs included:" in recount(record, Tried(9), TRADE).reason
+    assert "abandoned" not in recount(record, Tried(), TRADE).reason
 
 
 def test_noise_is_not_tradable(inputs, parity):
