@@ -12,7 +12,6 @@ from features import build
 from features.batch import epoch_seconds
 from features.probes import differing, finite, streamed_rows
 from features.readiness import require_coarser, require_history
-from features.selection import select
 from features.stream import Stream
 from pipelines import stage, stored
 from pipelines.params import Params
@@ -23,7 +22,7 @@ from pipelines.workspace import STORE
 def work(root: Path, params: Params) -> str:
     """Build every chosen feature, in batch and as a stream, which must agree bit for bit."""
     held, own = stored.bars(root), params.all_features
-    bars, chosen = held.bars, select(params.features.catalog, own, params.features.exclude)
+    bars, chosen = held.bars, params.select_features()
     require_coarser(chosen, held.timeframe)
     require_history(chosen, epoch_seconds(bars.index))
     matrix, stream = build(bars, chosen), Stream(chosen)

@@ -173,6 +173,8 @@ class Train(Block):
     def _has_reference(cls, families: tuple[str, ...]) -> tuple[str, ...]:
         if "base_rate" not in families:
             raise ValueError("must hold base_rate, which every other model is judged against")
+        if twice := sorted({name for name in families if families.count(name) > 1}):
+            raise ValueError(f"names {', '.join(twice)} twice: keep one")
         return families
 
     def family_params(self, family: str) -> dict[str, Any]:
@@ -281,6 +283,15 @@ class Params(Block):
         """The features that are built besides the catalogue: the user's and those the labels need."""
         return self.features.user | self.labels.features
 
+    def select_features(self) -> dict[str, str]:
+        """Canonical expression of every feature to build; ConfigurationError by parameter at fault."""
+        from features.selection import select
+
+        try:
+            return select(self.features.catalog, self.all_features, self.features.exclude)
+        except ConfigurationError as error:
+            raise ConfigurationError([_of_primary(fault) for fault in error.faults]) from error
+
     @property
     def digest(self) -> str:
         """SHA-256 of the parameters that shape a model; which bars it saw is the data hash's business."""
@@ -338,7 +349,6 @@ def check_names(params: Params) -> None:
     Apart from `check`, since asking a family for its parameters loads its library.
     """
     from data.sources import source_names
-    from features.selection import select
     from models.families import FAMILIES
 
     data, train = params.data, params.train
@@ -357,11 +367,20 @@ def check_names(params: Params) -> None:
             except ConfigurationError as error:
                 faults += error.faults
     try:
-        select(params.features.catalog, params.all_features, params.features.exclude)
+        params.select_features()
     except ConfigurationError as error:
         faults += error.faults
     if faults:
         raise ConfigurationError(faults)
+
+
+def _of_primary(fault: str) -> str:
+    """A fault of the feature that a primary signal becomes, under the name of the parameter it comes from."""
+    own = f"features.user.{PRIMARY_SIDE}: "
+    if not fault.startswith(own):
+        return fault
+    said = fault.removeprefix(own).replace("drop one of them", "wrap it in sign(…), or exclude that one")
+    return f"labels.primary: {said}"
 
 
 def _fault(item: dict[str, Any]) -> str:

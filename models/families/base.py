@@ -81,7 +81,8 @@ def read_params(family: str, kind: type[_P], given: Mapping[str, Any]) -> _P:
         known = ", ".join(kind.model_fields)
         raise ConfigurationError(
             [
-                f"train.{family}.{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']} (known: {known})"
+                f"{'.'.join(map(str, ('train', family, *e['loc'])))} = {e['input']!r}: {e['msg']} "
+                f"(known: {known})"
                 for e in error.errors()
             ]
         ) from error

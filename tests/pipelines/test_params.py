@@ -58,6 +58,7 @@ def test_all_faults_are_reported_together(tree: dict[str, Any]) -> None:
         ({"data.path": "bars.csv"}, "set data.source=csv"),
         ({"backtest.buy": 0.7}, "sell < buy < strong_buy"),
         ({"train.families": ["logistic", "lightgbm"]}, "must hold base_rate"),
+        ({"train.families": ["base_rate", "logistic", "logistic"]}, "names logistic twice"),
         ({"labels.classes": 3}, "needs kind triple_barrier"),
         (
             {"labels.kind": "triple_barrier", "labels.classes": 3, "labels.primary": "close"},
@@ -153,5 +154,13 @@ def test_a_primary_signal_is_a_feature_that_is_checked(tree: dict[str, Any]) -> 
     good = check(with_overrides(tree, {"labels.primary": "close - ema(close, 20)"}))
     check_names(good)
     assert good.all_features == {"primary_side": "close - ema(close, 20)"}
-    with pytest.raises(ConfigurationError, match="primary_side"):
+    with pytest.raises(ConfigurationError, match=r"^labels\.primary: unknown function 'emma'"):
         check_names(check(with_overrides(tree, {"labels.primary": "emma(close)"})))
+
+
+def test_a_primary_that_the_catalogue_has_is_told_how_to_be_one(tree: dict[str, Any]) -> None:
+    known = "log(close) - delay(log(close), 1)"
+    with pytest.raises(ConfigurationError, match=r"^labels\.primary: .* 'return_1': wrap it in sign"):
+        check_names(check(with_overrides(tree, {"labels.primary": known})))
+    for remedy in ({"labels.primary": f"sign({known})"}, {"features.exclude": ["return_1"]}):
+        check_names(check(with_overrides(tree, {"labels.primary": known, **remedy})))
