@@ -22,6 +22,9 @@ from pipelines.market_hours import market_hours
 from pipelines.params import Params
 from pipelines.workspace import STORE
 
+_PART = 1024
+"""Rows that are scored at a time."""
+
 
 def work(root: Path, params: Params) -> str:
     """Judge, pack, report."""
@@ -72,9 +75,12 @@ def _write_bundle(root: Path, params: Params, verdict: Verdict, exported: dict[s
 
 def _reference(model: bytes, matrix: pd.DataFrame, x: Any, warmup: int, window: int) -> Reference:
     """Every complete row as the service sees it, and what this very model says of it."""
-    rows = np.arange(warmup, len(x))
-    answers = Runner(model)(windows(x, rows, window))
-    return Reference(matrix.index[warmup:].as_unit("ns").asi8, x[warmup:], answers.probability)
+    rows, runner = np.arange(warmup, len(x)), Runner(model)
+    # Part by part: the graph wants each part's windows as a copy, and all of them would not fit in memory.
+    parts = [
+        runner(windows(x, rows[at : at + _PART], window)).probability for at in range(0, len(rows), _PART)
+    ]
+    return Reference(matrix.index[warmup:].as_unit("ns").asi8, x[warmup:], np.concatenate(parts))
 
 
 def _facts(
