@@ -99,7 +99,7 @@ def histogram(p: Vector, thresholds: Sequence[float]) -> str:
         axes.hist(p, bins=edges.tolist(), color=BLUE, alpha=0.8)
         for threshold in thresholds:
             axes.axvline(threshold, color=RED, linestyle="--", linewidth=1)
-        axes.set_xlabel("probability of up (dashed: thresholds)")
+        axes.set_xlabel("probability of up that the signal states (dashed: thresholds)")
         axes.set_ylabel("bars")
 
     return _svg("histogram", draw)

@@ -29,8 +29,8 @@ def intervals(section: Section) -> list[str]:
         f"The log-loss saved against the baseline is {gain['estimate']:+.4f}, between {gain['low']:+.4f} and "
         f"{gain['high']:+.4f}: {_zero(gain)}.",
         f"Hits are {hits['estimate']:.1%} of rows, between {hits['low']:.1%} and {hits['high']:.1%}.",
-        f"The largest drawdown was {-depth['estimate']:.1%}; an equally likely history could have shown "
-        f"{-depth['low']:.1%}.",
+        f"The largest drawdown was {abs(depth['estimate']):.1%}; an equally likely history could have shown "
+        f"{abs(depth['low']):.1%}.",
     ]
 
 

@@ -175,7 +175,7 @@ def _fold(train: Rows, test: Rows, number: int, before: int, embargo: int) -> Fo
     if not len(train):
         raise SplitError(
             f"fold {number}: purging by label end and embargo {embargo} leaves none of {before} training "
-            f"rows; it needs more than {before}, or a shorter label horizon"
+            f"rows; it needs more than {max(before, embargo)}, or a shorter label horizon"
         )
     return Fold(train, test)
 

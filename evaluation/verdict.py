@@ -96,7 +96,7 @@ _NEXT = {
     "credible_feature": "Look at the named feature: what does it hold, and at what time is it known?",
     "credible": "Look for a leak: the times of labels and features first, then the source's own revisions.",
     "better_than_base_rate": "Try features that say something else, another horizon, or a longer history: "
-    "those of today tell no more than how often the market rises.",
+    "those of today tell no more than how often each class comes.",
     "calibrated": "Try another ensemble.calibration, or fewer models: its probabilities promise too much.",
     "enough_trades": "Let the record grow, or move the thresholds toward a half: too few trades to judge.",
     "deflated_sharpe": "Let the record grow before trying more variants: each one tried raises the bar.",

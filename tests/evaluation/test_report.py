@@ -185,3 +185,10 @@ def test_report_is_light_to_import():
     code = "import sys, evaluation.report; print('matplotlib' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"
+
+
+def test_an_account_that_never_moved_lost_nothing_rather_than_minus_nothing():
+    still = {"estimate": 0.0, "low": 0.0, "high": 0.0}
+    names = ("sharpe", "sharpe_excess", "log_loss_gain", "hit_rate", "max_drawdown")
+    read = readings.intervals({"reason": None, "figures": dict.fromkeys(names, still)})
+    assert read[-1] == "The largest drawdown was 0.0%; an equally likely history could have shown 0.0%."

@@ -140,6 +140,7 @@ def test_datetime64_times_do_as_well_as_integers():
         (40, {"max_folds": 0}, "max_folds 0"),
         (40, {"scheme": "shuffled"}, "'anchored' or 'rolling'"),
         (40, {"embargo": 20}, "fold 1: purging by label end and embargo 20 leaves none of"),
+        (40, {"embargo": 25}, "leaves none of 20 training rows; it needs more than 25,"),
     ],
 )
 def test_impossible_folds(n, arguments, message):
