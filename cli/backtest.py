@@ -15,7 +15,10 @@ def backtest(*, as_json: bool) -> None:
 
     path = settings.home / STORE / "evaluate" / "evidence.json"
     if not path.exists():
-        raise ArtifactError(f"nothing was evaluated in {settings.home} yet: run `bellwether run` first")
+        raise ArtifactError(
+            f"nothing was evaluated in {settings.home} yet: run `bellwether run` first "
+            "(with --set it works in a tree of its own)"
+        )
     evidence = read_json(path)
     figures = {**evidence["backtests"], "buy and hold": evidence["benchmark"]}
     if as_json:

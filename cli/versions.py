@@ -112,7 +112,7 @@ _MONEY = (
     Line("PBO", lambda v: number(v.pbo, 2), lambda v: _opposite(v.pbo)),
 )
 _NAMES = Line("of", lambda v: escape(", ".join(v.families)) or "–")
-_LABEL = Line("label", lambda v: escape(", ".join(f"{k} {x}" for k, x in v.label.items() if k != "primary")))
+_LABEL = Line("label", lambda v: escape(", ".join(f"{k} {x}" for k, x in v.label.items())))
 _GATE = Line("gate", lambda v: _verdict(v))
 _FAILS = Line("fails", lambda v: ", ".join(_in_words(rule) for rule in v.failing) or "–")
 _WORDS = (*_FORECAST[:2], _GATE, _FAILS)

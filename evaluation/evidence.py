@@ -16,7 +16,7 @@ The evidence dict (all numbers finite, or None where a figure is undefined; `rea
     models        {model: {n, log_loss, brier, auc, ece, hit_rate, log_loss_by_fold: [folds]}}; of more than
                   two classes `auc` and `ece` are those of the last against the rest
     calibration   {ece, noise, bins}: of the primary, in few enough bins for BIN_ROWS independent rows each;
-                  noise = what chance stays below (95 %)
+                  noise = what chance stays below (95 %); of more than two classes that of the worst one
     skill         {difference, statistic, p_value, n}: log-loss baseline − primary; Diebold-Mariano with the
                   Harvey-Leybourne-Newbold correction, one-sided p that the primary is no better
     backtest      summary of the primary after costs, see BACKTEST_KEYS
@@ -168,12 +168,16 @@ def _metrics(y: Vector, p: Vector, folds: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def _calibration(y: Vector, p: Vector, horizon: int) -> dict[str, float]:
+    """Of the class whose error exceeds what chance explains the most; of two classes both are the same."""
     bins = min(BINS, max(1, len(y) // (BIN_ROWS * horizon)))
-    return {
-        "ece": classification.ece(y, p, bins=bins),
-        "noise": classification.ece_noise(p, bins=bins, overlap=horizon),
-        "bins": bins,
-    }
+    classes = range(p.shape[1]) if p.ndim == 2 and p.shape[1] > 2 else [1]
+    judged = []
+    for number in classes:
+        own = p if p.ndim == 1 else p[:, number]
+        error = classification.ece((y == number).astype(np.float64), own, bins=bins)
+        noise = classification.ece_noise(own, bins=bins, overlap=horizon)
+        judged.append({"ece": error, "noise": noise, "bins": bins})
+    return max(judged, key=lambda one: one["ece"] - one["noise"])
 
 
 def _shares(y: Vector, p: Vector, classes: Sequence[str]) -> list[float]:

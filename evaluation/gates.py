@@ -17,7 +17,7 @@ A figure that is missing or undefined never passes. Light to import: standard li
 """
 
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, log
 from pathlib import Path
 from statistics import variance
 from typing import Any
@@ -198,13 +198,22 @@ def _skilled(evidence: Mapping[str, Any], rules: ServeRules) -> Check:
     if p is None:
         reason = f"Too few rows to test the log-loss against {baseline}"
         return Check("better_than_base_rate", "quality", False, None, rules.max_skill_p, reason)
-    passed = gain > 0 and p <= rules.max_skill_p
+    better = gain > 0 and p <= rules.max_skill_p
+    loss, coin = _get(evidence, "models", _get(evidence, "primary"))["log_loss"], _even_odds(evidence)
+    passed = better and loss < coin
     reason = (
         f"Log-loss {abs(gain):.5f} {'lower' if gain > 0 else 'higher'} than {baseline}, one-sided p {p:.2g} "
         f"{_within(p, rules.max_skill_p)} {rules.max_skill_p:g}: "
-        f"{'the features add to the base rate' if passed else 'the features add nothing to the base rate'}"
+        f"{'the features add to the base rate' if better else 'the features add nothing to the base rate'}"
     )
+    if loss >= coin:
+        reason += f"; and {loss:.5f} >= {coin:.5f} of even odds: who says nothing loses no more"
     return Check("better_than_base_rate", "quality", passed, p, rules.max_skill_p, reason)
+
+
+def _even_odds(evidence: Mapping[str, Any]) -> float:
+    """Log-loss of giving every class the same probability."""
+    return log(len(_get(evidence, "classes")))
 
 
 def _enough_trades(evidence: Mapping[str, Any], rules: TradeRules) -> Check:

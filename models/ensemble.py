@@ -47,13 +47,14 @@ class Recipe:
 @dataclass(frozen=True)
 class Predictions:
     """Rows [k] of an ensemble: each base model's signal [k, M], calibrated class probabilities [k, K], their
-    signal (Target.signal) [k] and its confidence [k].
+    signal (Target.signal) [k] and its confidence [k]; class probabilities of the base models [k, M, K].
     """
 
     base: Floats
     classes: Floats
     probability: Floats
     confidence: Floats
+    base_classes: Floats
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Head:
         signal = target.signal(classes, side)
         signals = np.column_stack([target.signal(base[:, m], side) for m in range(base.shape[1])])
         trust = confidence(signal, signals, self.combination.shares(), self.skill)
-        return Predictions(signals, classes, signal, trust)
+        return Predictions(signals, classes, signal, trust, base)
 
     def to_json(self) -> dict[str, Any]:
         """A mapping of plain numbers and lists; floats survive JSON exactly."""

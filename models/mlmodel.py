@@ -29,6 +29,9 @@ def _describe(manifest: Manifest, run_id: str) -> dict[str, Any]:
         _tensor("base_probabilities", "float64", -1, len(manifest.base_models)),
         _tensor("confidence", "float64", -1),
         _tensor("class_probabilities", "float64", -1, len(manifest.classes)),
+        _tensor(
+            "base_class_probabilities", "float64", -1, len(manifest.base_models) * (len(manifest.classes) - 1)
+        ),
     ]
     return {
         "artifact_path": "bundle",

@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from models.targets import Target
 
 INPUT = "features"
-OUTPUTS = ("probability", "base_probabilities", "confidence", "class_probabilities")
+OUTPUTS = (
+    "probability",
+    "base_probabilities",
+    "confidence",
+    "class_probabilities",
+    "base_class_probabilities",
+)
 
 
 def export(ensemble: Ensemble) -> bytes:
@@ -57,6 +63,7 @@ def export(ensemble: Ensemble) -> bytes:
     graph.output(signals, OUTPUTS[1], DOUBLE, ["N", len(names)])
     graph.output(trust, OUTPUTS[2], DOUBLE, ["N"])
     graph.output(classes, OUTPUTS[3], DOUBLE, ["N", len(target.classes)])
+    graph.output(base, OUTPUTS[4], DOUBLE, ["N", len(names) * (len(target.classes) - 1)])
     return graph.to_bytes()
 
 

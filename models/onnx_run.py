@@ -38,12 +38,18 @@ class Runner:
         if len(windows) == 0:
             raise ArtifactError("the ONNX graph was given 0 windows: ask for at least 1")
         try:
-            probability, base, confidence, classes = self._session.run(
+            probability, signals, confidence, classes, base = self._session.run(
                 list(OUTPUTS), {INPUT: np.ascontiguousarray(windows)}
             )
         except _FAULTS as error:
             raise _unusable(error) from error
-        return Predictions(base, classes, probability, confidence)
+        return Predictions(signals, classes, probability, confidence, _whole(base, classes.shape[1]))
+
+
+def _whole(others: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """Class probabilities [N, M, K] of base models from those after the first class, [N, M * (K-1)]."""
+    later = others.reshape(len(others), -1, classes - 1)
+    return np.concatenate([1.0 - later.sum(axis=2, keepdims=True), later], axis=2)
 
 
 def _unusable(error: Any) -> ArtifactError:

@@ -25,8 +25,8 @@ def check(
     missing: float = 0.1,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Largest absolute difference of each base model's signal, and of every output of the ensemble, by name:
-    "class_probabilities", "probability" and "confidence".
+    """Largest absolute difference of each base model's class probabilities, and of every output of the
+    ensemble, by name: "class_probabilities", "probability" and "confidence".
 
     Held-out `rows` of `x` float32 [n, F] are compared as they are, then again with a random share `missing`
     of all values made NaN, as often as it takes to have `at_least` such rows; the first few also one by one,
@@ -57,7 +57,8 @@ def _widen(
     worst: dict[str, float], names: tuple[str, ...], answers: Predictions, native: Predictions, part: slice
 ) -> None:
     for column, name in enumerate(names):
-        _keep(worst, name, answers.base[:, column], native.base[part, column])
+        # Not the signal: that of a meta target is the same for everything below one half.
+        _keep(worst, name, answers.base_classes[:, column], native.base_classes[part, column])
     for name, field in _FINAL.items():
         _keep(worst, name, getattr(answers, field), getattr(native, field)[part])
 

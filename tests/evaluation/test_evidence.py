@@ -265,3 +265,18 @@ def test_accounts_that_do_not_fit_are_refused(whole, change, message):
     plain = {"returns": held.returns, "benchmark": held.benchmark, "periods": 252}
     with pytest.raises(DataError, match=message):
         assemble(**{**whole, "accounts": Accounts(**{**plain, **change})})
+
+
+def test_calibration_of_three_classes_is_that_of_the_worst(inputs):
+    rng = np.random.default_rng(3)
+    p = rng.dirichlet([20.0, 20.0, 20.0], 3000)
+    y = (rng.random(3000)[:, None] > np.cumsum(p, axis=1)).sum(axis=1)
+    moved = np.column_stack([p[:, 0] - 0.1, p[:, 1] + 0.1, p[:, 2]])
+
+    def calibration(primary):
+        table = dict.fromkeys(inputs["probabilities"], p) | {"ensemble": primary}
+        given = {"y": y, "probabilities": table, "classes": ("down", "flat", "up"), "horizon": 1}
+        return assemble(**{**inputs, **given})["calibration"]
+
+    assert calibration(p)["ece"] <= calibration(p)["noise"]
+    assert calibration(moved)["ece"] == pytest.approx(0.1, abs=0.02)

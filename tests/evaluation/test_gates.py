@@ -46,6 +46,12 @@ def test_a_good_record_passes_everything(record, parity):
         (("skill", "p_value"), 0.2, "better_than_base_rate", "the features add nothing to the base rate"),
         (("skill", "difference"), -0.001, "better_than_base_rate", "higher than base_rate"),
         (("skill", "p_value"), None, "better_than_base_rate", "Too few rows"),
+        (
+            ("models", "ensemble", "log_loss"),
+            0.6932,
+            "better_than_base_rate",
+            "who says nothing loses no more",
+        ),
         (("backtest", "sharpe_per_period"), 0.01, "deflated_sharpe", "explained by luck"),
         (("backtest", "sharpe_per_period"), None, "deflated_sharpe", "undefined"),
         (("backtest", "trades"), 29, "enough_trades", "29 trades < 30: too few"),

@@ -9,8 +9,10 @@ import pytest
 from core.errors import DataError
 from models.calibration import Calibrator
 from models.dataset import Dataset
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, Recipe
+from models.onnx_export import export
 from models.parity import check
+from tests.models.ensembles import build_ensemble
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -69,6 +71,21 @@ def test_a_model_that_only_errs_on_missing_values_is_caught(
     other = replace(export_ensemble, fitted=changed)
     parity = check(export_bytes, other, full.x, held_out, at_least=100)
     assert parity["logistic"] > 1e-4
+
+
+def test_a_base_model_of_a_meta_target_is_compared_below_one_half_too(
+    meta_data: Dataset, held_out: Rows
+) -> None:
+    trained = build_ensemble(meta_data, np.arange(800), held_out, ["base_rate", "logistic"], Recipe())
+    fitted: Any = trained.fitted["logistic"]
+    doubtful = replace(fitted, intercept=fitted.intercept - 20.0)
+    ensemble = replace(trained, fitted={**trained.fitted, "logistic": doubtful})
+    slightly = replace(doubtful, intercept=doubtful.intercept + 10.0)
+    other = replace(trained, fitted={**trained.fitted, "logistic": slightly})
+    assert check(export(ensemble), ensemble, meta_data.x, held_out, at_least=100)["logistic"] < 1e-12
+    parity = check(export(ensemble), other, meta_data.x, held_out, at_least=100)
+    assert 1e-6 < parity["logistic"] < 0.5
+    np.testing.assert_array_equal(ensemble.predict(meta_data.x, held_out).base[:, 1], 0.5)
 
 
 def test_no_rows_is_an_error(export_data: Dataset, export_ensemble: Ensemble, export_bytes: bytes) -> None:
