@@ -48,6 +48,7 @@ and, from the accounts bar by bar, each None without them:
 
 from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, sqrt
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,11 +172,13 @@ def _calibration(y: Vector, p: Vector, horizon: int) -> dict[str, float]:
     """Of the class whose error exceeds what chance explains the most; of two classes both are the same."""
     bins = min(BINS, max(1, len(y) // (BIN_ROWS * horizon)))
     classes = range(p.shape[1]) if p.ndim == 2 and p.shape[1] > 2 else [1]
+    # the worst of several is beyond the limit of one more often than once in twenty
+    z = NormalDist().inv_cdf(1 - 0.05 / len(classes))
     judged = []
     for number in classes:
         own = p if p.ndim == 1 else p[:, number]
         error = classification.ece((y == number).astype(np.float64), own, bins=bins)
-        noise = classification.ece_noise(own, bins=bins, overlap=horizon)
+        noise = classification.ece_noise(own, bins=bins, overlap=horizon, z=z)
         judged.append({"ece": error, "noise": noise, "bins": bins})
     return max(judged, key=lambda one: one["ece"] - one["noise"])
 
