@@ -1,13 +1,11 @@
 """What training, tuning, statistics and the exported graph cost, as ratios taken in one run.
 
 `python -m benchmarks.models` measures every part, `python -m benchmarks.models pbo graph` some; `--json`. The
-figures in s, µs and MB are of this machine and this moment. Cores are shared: what other processes took of
-them meanwhile is told where wall time counts.
+figures in s, µs and MB are of this machine and this moment; `folds` needs idle cores, the rest counts CPU.
 """
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -174,23 +172,33 @@ def _peak_bytes(work: Callable[[], Any]) -> tuple[Any, int]:
 
 
 def measure_folds(given: Job | None) -> Iterable[Figure]:
-    """How well folds on two processes use two cores, every process started and every library loaded anew."""
+    """How well folds on two processes use two cores, each run a program of its own from start to end.
+
+    Loading libraries counts, which one process does once and each of two does again: it is most of what a
+    small job loses. The bound is that of all families.
+    """
     assert given is not None
-    _, serial = stage_seconds(given)
-    before = _ticks()
+    for told, families, wanted in (
+        ("default families", given.params.train.families, None),
+        ("all families", tuple(FAMILIES), ">= 0.85"),
+    ):
+        alone, spread = (_fold_seconds(given, families, processes) for processes in (1, PROCESSES))
+        what = f"{told}, {len(given.folds)} folds and the final fit"
+        yield Figure("folds", f"{what}, one process, wall", alone, "s")
+        yield Figure("folds", f"{what}, {PROCESSES} processes, wall", spread, "s")
+        yield Figure("folds", f"{told}, one / (two x {PROCESSES})", alone / (spread * PROCESSES), "", wanted)
+
+
+def _fold_seconds(given: Job, families: Sequence[str], processes: int) -> float:
+    """Seconds on the clock of a new program that predicts the folds of the job and makes its final fits."""
+    train = given.params.train.model_copy(update={"families": tuple(families), "processes": processes})
+    tree = given.params.model_copy(update={"train": train}).model_dump(mode="json", by_alias=True)
+    parameters = given.root / "folds.yaml"
+    parameters.write_text(yaml.safe_dump(tree))
     start = time.perf_counter()
-    found = out_of_fold(
-        given.data, given.folds, given.params.train.families, **given.fitting(processes=PROCESSES)
-    )
-    wall = time.perf_counter() - start
-    every, own = (after - earlier for after, earlier in zip(_ticks(), before, strict=True))
-    others = max(0.0, every - own) / (wall * (os.cpu_count() or 1))
-    assert len(found.predictions) == sum(len(fold.test) for fold in given.folds)
-    yield Figure("folds", f"{len(given.folds)} folds and the final fit, CPU on one process", serial, "s")
-    yield Figure("folds", f"the same on {PROCESSES} processes, wall", wall, "s")
-    yield Figure("folds", "other processes' share of the cores meanwhile", others)
-    yield Figure("folds", f"CPU of fits / (wall x {PROCESSES})", serial / (wall * PROCESSES), "", ">= 0.85")
-    yield Figure("folds", "CPU of fits / all CPU, which other processes do not change", serial / own)
+    program = [sys.executable, "-m", "benchmarks.fold_job", str(given.root), str(parameters)]
+    subprocess.run(program, cwd=ROOT, check=True)
+    return time.perf_counter() - start
 
 
 @cache
@@ -207,14 +215,6 @@ def stage_seconds(given: Job) -> tuple[float, float]:
     with patch.object(train_stage, "out_of_fold", timed), redirect_stdout(StringIO()):
         whole = cpu_seconds(lambda: train_stage.work(given.root, given.params))
     return whole, spent[0]
-
-
-def _ticks() -> tuple[float, float]:
-    """CPU seconds that all processes and that this one with its ended children have used."""
-    spent = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    busy = sum(spent) - spent[3] - spent[4]
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return busy / os.sysconf("SC_CLK_TCK"), sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def measure_stage(given: Job | None) -> Iterable[Figure]:
