@@ -147,8 +147,8 @@ def check_classes(data: Dataset, rows: Rows, what: str = "training", needed: int
         held = ", ".join(f"{name} {weight:g}" for name, weight in zip(data.classes, weights, strict=True))
         single = "one class only" if there < 2 else "too few classes"
         raise DataError(
-            f"{what} rows hold {single} ({len(rows)} rows, weight {held}): "
-            "lengthen the fold or change the label"
+            f"{what} rows hold {single} ({len(rows)} rows, weight {held}): {needed or len(weights)} classes "
+            "with 1 row that weighs each are needed; lengthen the fold or change the label"
         )
 
 
