@@ -24,6 +24,8 @@ SCHEMA_VERSION = 1
 MODEL, MANIFEST, GOLDEN = "model.onnx", "manifest.json", "golden.json"
 STATE, REFERENCE, REGISTRATION = "state.bin", "reference.parquet", "registration.json"
 HASHED = (MODEL, GOLDEN, STATE, REFERENCE)
+CHAMPION, CHALLENGER = "champion", "challenger"
+"""Aliases in the registry: the version that serves, and the one that shadows it."""
 _STATE_MAGIC = b"BWSTATE1"
 T = TypeVar("T")
 

@@ -69,6 +69,8 @@ Summary = Mapping[str, float]
 
 # a backtest summary must hold these; `evaluation.performance.summary` plus the number of trades does
 BACKTEST_KEYS = ("n", "sharpe", "sharpe_per_period", "skew", "kurtosis", "max_drawdown", "trades")
+# name of the model that would serve, in tables of many
+PRIMARY = "ensemble"
 BINS = 10
 # features listed by importance
 TOP = 25
@@ -84,10 +86,9 @@ def assemble(
     backtests: Mapping[str, Summary],
     benchmark: Summary,
     horizon: int,
-    primary: str = "ensemble",
+    primary: str = PRIMARY,
     baseline: str = "base_rate",
     base_models: Sequence[str] | None = None,
-    extra_trials: Mapping[str, float] | None = None,
     classes: Sequence[str] = ("down", "up"),
     accounts: Accounts | None = None,
     importance: "pd.DataFrame | None" = None,
@@ -102,7 +103,6 @@ def assemble(
     row. classes: the K names.
     backtests: {model: summary} per candidate, the primary among them; benchmark: of buy and hold.
     base_models: those exported beside the primary; by default all but primary and baseline.
-    extra_trials: {name: per-period Sharpe} of candidates without a backtest here, such as tuning trials.
     importance: columns feature, family, permutation, permutation_std, shap, measured on out-of-sample rows.
     path_scores: as `paths.distribution` takes them. leaks: findings {check, passed, detail}.
 
@@ -138,7 +138,7 @@ def assemble(
         "backtest": dict(backtests[primary]),
         "benchmark": dict(benchmark),
         "backtests": {name: dict(figures) for name, figures in backtests.items()},
-        "trials": _trials(backtests, extra_trials or {}),
+        "trials": _trials(backtests),
         "track_record": _track_record(backtests[primary]),
         "importance": None if importance is None else _importance(importance, primary),
         "paths": None if path_scores is None else paths.distribution(path_scores),
@@ -203,9 +203,9 @@ def _skill(gain: Vector, horizon: int) -> dict[str, float | None]:
     }
 
 
-def _trials(backtests: Mapping[str, Summary], extra: Mapping[str, float]) -> list[dict[str, Any]]:
+def _trials(backtests: Mapping[str, Summary]) -> list[dict[str, Any]]:
     """A candidate that never traded has no Sharpe; it was tried all the same, and earned 0."""
-    tried = {name: figures["sharpe_per_period"] for name, figures in backtests.items()} | dict(extra)
+    tried = {name: figures["sharpe_per_period"] for name, figures in backtests.items()}
     return [
         {"name": name, "sharpe": value if value is not None and isfinite(value) else 0.0}
         for name, value in tried.items()

@@ -19,11 +19,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from core.errors import BellwetherError
 from core.files import read_json, write_json
-from core.settings import disable_telemetry
 from core.workers import Task, Workers
 from evaluation.splits import Fold
 from models.dataset import Dataset, Floats, Rows
 from models.families import Family, get_family
+from models.fitting import start_worker
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +85,11 @@ def bench(
         setting = {"family": family.name, "given": dict(given), "seed": seed, "window": window}
         write_json(directory / "setting.json", setting)
         try:
-            with Workers(count, _start_worker, "train.processes") as workers:
+            with Workers(count, start_worker, "train.processes") as workers:
                 yield Bench(folds, range(len(folds)), name, workers, count)
         finally:
             _open.cache_clear()
             _fold.cache_clear()
-
-
-def _start_worker() -> None:
-    disable_telemetry()
-    threadpool_limits(1)
 
 
 @lru_cache(maxsize=1)

@@ -129,7 +129,7 @@ def _run_spread(data: Dataset, tasks: Sequence[Task], processes: int) -> Iterato
         calls = [
             workers.Task(_title(job), _run_shared, (directory, job)) for job in _as_jobs(tasks, processes)
         ]
-        with workers.Workers(processes, _start_worker, "train.processes") as pool:
+        with workers.Workers(processes, start_worker, "train.processes") as pool:
             for _, outcome in pool.outcomes(calls):
                 if isinstance(outcome, BellwetherError):
                     raise outcome
@@ -164,7 +164,8 @@ def _cost(tasks: Sequence[Task]) -> float:
     return sum(task.cost for task in tasks)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """What a process does before its first fit: nothing is reported anywhere, and one thread is enough."""
     disable_telemetry()
     threadpool_limits(1)
 

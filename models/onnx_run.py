@@ -25,11 +25,8 @@ class Runner:
     """An exported graph on one thread; ArtifactError when it is not a model or does not fit the rows."""
 
     def __init__(self, model: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = open_session(model)
         except _FAULTS as error:
             raise _unusable(error) from error
 
@@ -44,6 +41,14 @@ class Runner:
         except _FAULTS as error:
             raise _unusable(error) from error
         return Predictions(signals, classes, probability, confidence, _whole(base, classes.shape[1]))
+
+
+def open_session(model: bytes) -> Any:
+    """ONNX Runtime on a graph, one thread, silent."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _whole(others: NDArray[np.float64], classes: int) -> NDArray[np.float64]:

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from models.dataset import Features
 from models.onnx_export import INPUT
+from models.onnx_run import open_session
 
 WIDE = 256
 """Columns of the smallest weight matrix that is quantised."""
@@ -57,7 +57,7 @@ def quantise(
     small, layers = _rewrite(model)
     if small is None:
         return Quantised(model, False, f"no layer is {WIDE} wide or more")
-    before, after = _session(model), _session(small)
+    before, after = open_session(model), open_session(small)
     difference = _largest_difference(before, after, x)
     if not difference <= parity_limit:
         reason = f"outputs differ by {difference:.1e} > {parity_limit:g} with 8-bit weights"
@@ -132,13 +132,6 @@ def _layer(node: Any, weight: NDArray[np.float32], initializers: Any) -> list[An
         helper.make_node(op, inputs, outputs, name=f"{own}_{k}", **attributes)
         for k, (op, inputs, outputs, attributes) in enumerate(made)
     ]
-
-
-def _session(model: bytes) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _largest_difference(before: Any, after: Any, x: Features) -> float:

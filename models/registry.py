@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.bundle import (
+    CHAMPION,
     MANIFEST,
     REGISTRATION,
     Manifest,
@@ -73,7 +74,6 @@ from models.versions import (
     write_overrides,
 )
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 _HISTORY = PREFIX + "champions"
 _BY_HAND = "moved outside bellwether, or by a command that was interrupted"
 _PARENT = "mlflow.parentRunId"

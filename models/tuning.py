@@ -24,6 +24,7 @@ from models.bench import Bench
 from models.dataset import Dataset, Floats, Rows
 from models.families import Family
 from models.families.base import Options, SearchSpace, Span
+from models.logits import log_losses
 from models.training import MIN_FOLDS
 
 Metric = Literal["log_loss", "brier"]
@@ -197,11 +198,10 @@ def held_out_folds(folds: Sequence[Fold], scope: Scope) -> list[Fold]:
 
 def scores(y: Floats, probability: Floats, metric: Metric) -> Floats:
     """Loss of every row [n] of class probabilities [n, K]: nats, or half the squared error over classes."""
-    rows, classes = np.arange(len(y)), y.astype(np.int64)
     if metric == "log_loss":
-        return np.asarray(-np.log(np.clip(probability[rows, classes], _CLIP, 1.0)))
+        return log_losses(y, probability, _CLIP)
     missed = probability.copy()
-    missed[rows, classes] -= 1.0
+    missed[np.arange(len(y)), y.astype(np.int64)] -= 1.0
     return np.asarray(0.5 * (missed**2).sum(axis=1))
 
 

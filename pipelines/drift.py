@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.bundle import REFERENCE, load_manifest
+from core.bundle import CHAMPION, REFERENCE, load_manifest
 from core.clock import SystemClock
 from core.errors import ConfigurationError, DataError, UsageError
 from core.files import write_json
@@ -22,7 +22,7 @@ from monitoring.verdict import DriftRules
 from monitoring.watch import Watch, watch
 from pipelines.live_performance import Live, live_performance
 from pipelines.params import PARAMS_FILE, Drift, load
-from pipelines.promotion import CHAMPION, find, open_registry, resolve_model
+from pipelines.promotion import find, open_registry, resolve_model
 
 
 @dataclass(frozen=True)

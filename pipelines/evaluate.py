@@ -14,6 +14,7 @@ from core.settings import load_settings
 from evaluation import evidence, gates, regimes
 from evaluation.accounts import Accounts, Resampling
 from evaluation.classification import log_loss, reliability
+from evaluation.evidence import PRIMARY
 from evaluation.trials import Tried
 from models.columns import FINAL, RECALIBRATED, from_columns, model_names
 from models.targets import Target
@@ -24,7 +25,7 @@ from pipelines.workspace import REPORTS, STORE
 from trading.backtest import BacktestResult, PositionRule, buy_and_hold, run_signal, summary
 from trading.costs import Costs
 
-PRIMARY, BENCHMARK = "ensemble", "benchmark"
+BENCHMARK = "benchmark"
 VOTE = "vote"
 """The model of combinatorial paths that stands where the walk-forward has the ensemble."""
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_text
+from evaluation.evidence import PRIMARY
 from evaluation.report import ReportInput, render
 from evaluation.verdict import Verdict
 from models.columns import FINAL, from_columns
@@ -29,7 +30,7 @@ def write_page(
             pedigree=_pedigree(root, facts, params),
             evidence=evidence,
             times=returns.index,
-            returns=returns["ensemble"].to_numpy(),
+            returns=returns[PRIMARY].to_numpy(),
             benchmark=returns["benchmark"].to_numpy(),
             y=judged["y"].to_numpy(),
             p=from_columns(judged, FINAL, CLASSES[params.labels.target]),

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from core.bundle import MANIFEST, MODEL, REFERENCE, REGISTRATION, Manifest, load_manifest, verify
+from core.bundle import (
+    CHALLENGER,
+    CHAMPION,
+    MANIFEST,
+    MODEL,
+    REFERENCE,
+    REGISTRATION,
+    Manifest,
+    load_manifest,
+    verify,
+)
 from core.errors import ArtifactError, GateRefused, RegistryError, UsageError
 from core.files import read_json, sha256_file
 from core.settings import Settings
@@ -21,7 +31,6 @@ if TYPE_CHECKING:
     from models.registry import Registry
     from models.versions import Version
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 _BY = "registration"
 _MEND = (
     "version (see `bellwether models`), or run the data, parameters and code of this one again: that brings "

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.bundle import CHAMPION
 from core.settings import Settings
 from pipelines.params import PARAMS_FILE, read_tree
-from pipelines.promotion import CHAMPION, find, open_registry, resolve_model
+from pipelines.promotion import find, open_registry, resolve_model
 
 SOURCE_TAG = "source_path"
 # a retrain sees newer bars: the as-of day is its own

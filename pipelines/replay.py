@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from core.bars import check_bars
-from core.bundle import Manifest, load_manifest
+from core.bundle import CHAMPION, Manifest, load_manifest
 from core.errors import DataError, RegistryError, ServiceError, UsageError
 from core.settings import Settings, child_environment
 from data.sources import SourceRequest, open_source
 from pipelines.drift import day
 from pipelines.params import PARAMS_FILE, check, read_tree, with_overrides
-from pipelines.promotion import CHAMPION, open_registry, resolve_model
+from pipelines.promotion import open_registry, resolve_model
 from serving.client import ReplaySummary
 from serving.client import replay as post_bars
 

@@ -310,11 +310,10 @@ def _tune(
             best = _best(journal, family)
             judged = fits.part(len(folds), len(folds) + len(held_out), keep=False)
             compared = None if best.number == IN_FORCE else _compare(ground, family, best, journal, judged)
-    improved = compared is not None and compared.best < compared.in_force and compared.p_better <= _CONVINCED
+    better_there = compared is not None and compared.best < compared.in_force
+    improved = better_there and compared is not None and compared.p_better <= _CONVINCED
     values = {**ground.params.train.family_params(family.name), **_searched(best, axes)}
-    written = (
-        request.write and best.number != IN_FORCE and (compared is None or compared.best < compared.in_force)
-    )
+    written = request.write and better_there
     if written:
         set_family(ground.settings.home / PARAMS_FILE, family.name, values)
     states = Counter(trial.state for trial in journal.tried)

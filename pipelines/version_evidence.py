@@ -6,19 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.bundle import load_manifest
+from core.bundle import CHALLENGER, CHAMPION, load_manifest
 from core.errors import ArtifactError, ConfigurationError
 from core.files import read_json
 from core.settings import Settings
+from evaluation.evidence import PRIMARY
 from evaluation.verdict import Verdict
 from pipelines.params import PARAMS_FILE, load, read_tree
-from pipelines.promotion import CHALLENGER, CHAMPION, Rivals, against_champion, damage, find
+from pipelines.promotion import Rivals, against_champion, damage, find
 
 if TYPE_CHECKING:
     from models.registry import Registry
     from models.versions import Version
-
-PRIMARY = "ensemble"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from core.bundle import CHALLENGER
 from core.errors import ArtifactError, BellwetherError, RegistryError
 from monitoring.retention import Retention
 from serving.challenger import Challenger
@@ -13,7 +14,7 @@ from serving.last_good import LastGood
 from serving.memory import Memory
 from serving.metrics import Metrics
 from serving.patience import Patience
-from serving.resolver import CHALLENGER, DirectoryResolver, RegistryResolver, models_with_alias
+from serving.resolver import DirectoryResolver, RegistryResolver, models_with_alias
 from serving.slot import Slot
 
 if TYPE_CHECKING:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from core.bundle import MANIFEST
+from core.bundle import CHAMPION, MANIFEST
 from core.errors import ArtifactError, RegistryError
 from core.files import sha256_file
 from serving.artefact import Artefact, read_artefact
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 _ALIAS = """
 select v.version, coalesce(v.storage_location, v.source),
        (select t.value from model_version_tags t

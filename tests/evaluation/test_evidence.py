@@ -31,11 +31,13 @@ def test_metrics_are_on_the_same_rows(inputs, record):
         assert np.mean(figures["log_loss_by_fold"]) == pytest.approx(figures["log_loss"])
 
 
-def test_every_candidate_and_extra_trial_is_counted(inputs):
-    record = assemble(**inputs, extra_trials={"tuning-1": 0.03, "tuning-2": float("nan")})
-    names = [trial["name"] for trial in record["trials"]]
-    assert names == ["base_rate", "logistic", "lightgbm", "ensemble", "tuning-1", "tuning-2"]
-    assert record["trials"][-1]["sharpe"] == 0.0
+def test_every_candidate_is_a_trial_and_one_that_never_traded_earned_nothing(inputs):
+    idle = {**inputs["backtests"]["logistic"], "sharpe_per_period": float("nan")}
+    record = assemble(**{**inputs, "backtests": {**inputs["backtests"], "logistic": idle}})
+    found = {trial["name"]: trial["sharpe"] for trial in record["trials"]}
+    assert list(found) == ["base_rate", "logistic", "lightgbm", "ensemble"]
+    assert found["logistic"] == 0.0
+    assert found["ensemble"] == inputs["backtests"]["ensemble"]["sharpe_per_period"]
 
 
 @pytest.mark.parametrize(("horizon", "bins"), [(1, 10), (5, 3), (20, 1)])

@@ -17,13 +17,13 @@ import mlflow.onnx
 import numpy as np
 import pytest
 
-from core.bundle import REGISTRATION, Registration, read_registration, verify
+from core.bundle import CHALLENGER, CHAMPION, REGISTRATION, Registration, read_registration, verify
 from core.clock import FakeClock
 from core.errors import ArtifactError, RegistryError
 from core.files import directory_hashes, sha256_file
 from evaluation.trials import TrialSet, Tried
 from models.onnx_run import Runner
-from models.registry import CHALLENGER, CHAMPION, Registry
+from models.registry import Registry
 from models.run_record import RunRecord
 from models.versions import Override, Registered
 

@@ -15,6 +15,8 @@ import pytest
 from msgspec import structs
 
 from core.bundle import (
+    CHALLENGER,
+    CHAMPION,
     HASHED,
     MANIFEST,
     MODEL,
@@ -32,7 +34,7 @@ from evaluation.verdict import Check
 from models.versions import Version
 from pipelines import promotion
 from pipelines.params import load
-from pipelines.promotion import CHALLENGER, CHAMPION, Rivals, against_champion, place
+from pipelines.promotion import Rivals, against_champion, place
 from pipelines.tables import read_table, write_table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.bundle import CHALLENGER
 from core.signal import Signal
 from monitoring.prediction_log import feature_columns, read
 from serving.bar import Bar
 from serving.challenger import Challenger, position
 from serving.metrics import Metrics
 from serving.plane import Plane
-from serving.resolver import CHALLENGER, RegistryResolver
+from serving.resolver import RegistryResolver
 from serving.slot import Slot
 from tests.serving.kit import FakeRegistry, eventually, make_bundle
 
