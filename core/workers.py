@@ -1,6 +1,7 @@
 """Processes that do one named task at a time, so that whoever dies is known by name."""
 
 import contextlib
+import os
 import signal
 import sys
 import traceback
@@ -87,7 +88,7 @@ class Workers:
     def _received(self, connection: Connection, task: Task) -> tuple[Task, Any]:
         try:
             failed, outcome = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             process = self._processes[connection]
             process.join(_SECONDS)
             raise StageFailed(
@@ -119,3 +120,6 @@ def _work(connection: Connection, prepare: Callable[[], None]) -> None:
                 error.add_note(f"while {task.name}, in a process of its own:\n{traceback.format_exc()}")
                 answer = True, error
             connection.send(answer)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is answered: an orderly end of libraries such as torch takes seconds, for nothing

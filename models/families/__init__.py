@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from core.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from models.dataset import Dataset, Rows
@@ -26,6 +28,8 @@ class Family:
     """True when it reads a window of rows, False when it reads the last row alone."""
     cost: float = 1.0
     """Seconds of a fit on 3,000 rows of 90 features, roughly; the longest tasks are started first."""
+    unused: tuple[str, ...] = ()
+    """Libraries that its own imports when it finds them, for what is not used here: they take seconds."""
 
     def fit(
         self,
@@ -71,7 +75,10 @@ class Family:
         return read_params(self.name, kind, params)
 
     def _load_module(self) -> Any:
-        return import_module(self.module)
+        if self.module in sys.modules:
+            return sys.modules[self.module]
+        with _hidden(self.unused):
+            return import_module(self.module)
 
 
 FAMILIES: dict[str, Family] = {
@@ -79,9 +86,9 @@ FAMILIES: dict[str, Family] = {
     for family in (
         Family("base_rate", "models.families.base_rate", cost=0.01),
         Family("logistic", "models.families.logistic", cost=0.05),
-        Family("lightgbm", "models.families.lightgbm", cost=0.2),
+        Family("lightgbm", "models.families.lightgbm", cost=0.2, unused=("sklearn",)),
         Family("catboost", "models.families.catboost", cost=0.15),
-        Family("xgboost", "models.families.xgboost", cost=0.1),
+        Family("xgboost", "models.families.xgboost", cost=0.1, unused=("sklearn",)),
         Family("random_forest", "models.families.random_forest", cost=0.5),
         Family("lstm", "models.families.lstm", sequence=True, cost=2.0),
         Family("transformer", "models.families.transformer", sequence=True, cost=0.5),
@@ -89,6 +96,18 @@ FAMILIES: dict[str, Family] = {
         Family("bigru", "models.families.bigru", sequence=True, cost=2.0),
     )
 }
+
+
+@contextmanager
+def _hidden(libraries: Iterable[str]) -> Iterator[None]:
+    """Libraries not loaded so far are found missing by who asks for them meanwhile."""
+    hidden = [name for name in libraries if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: an import fails
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def get_family(name: str) -> Family:

@@ -67,7 +67,8 @@ class CatBoost:
         """P(class) float64 [k, K]."""
         margins = np.empty((0, self._margins))
         if len(rows) > 0:  # which the library refuses
-            raw = self.model.predict(Pool(x[rows]), prediction_type="RawFormulaVal", thread_count=1)
+            pool = Pool(x[rows], thread_count=1)
+            raw = self.model.predict(pool, prediction_type="RawFormulaVal", thread_count=1)
             margins = np.asarray(raw, dtype=np.float64).reshape(len(rows), self._margins)
         return softmax(against_first(margins))
 
@@ -80,7 +81,8 @@ class CatBoost:
         """SHAP values [k, F] of the log-odds of the last class against the first."""
         if len(rows) == 0:
             return np.empty(x[rows].shape)
-        found = self.model.get_feature_importance(Pool(x[rows]), type="ShapValues", thread_count=1)
+        pool = Pool(x[rows], thread_count=1)
+        found = self.model.get_feature_importance(pool, type="ShapValues", thread_count=1)
         values = np.asarray(found, dtype=np.float64).reshape(len(rows), self._margins, -1)
         return against_first(values)[:, -1, :-1]
 
@@ -107,14 +109,19 @@ class Prepared:
 
 
 def prepare(data: Dataset, rows: Rows, params: Params) -> Prepared:
-    """Bin the inner blocks of `rows`, and all of them."""
+    """Bin the inner blocks of `rows`, and all of them, on every core."""
+    prepared = _prepare(data, rows, params)
+    for pool in (prepared.fitting, prepared.every):
+        pool.quantize(border_count=params.border_count)
+    return prepared
+
+
+def _prepare(data: Dataset, rows: Rows, params: Params) -> Prepared:
+    """Unbinned, which a fit does on its one thread."""
     fitting, tail = inner_split(data, rows, params.inner_share)
     _check_varies(data, fitting)
     inner_start, start = _start(data, fitting, params), _start(data, rows, params)
-    pools = _pool(data, fitting, params, inner_start), _pool(data, rows, params, start)
-    for pool in pools:
-        pool.quantize(border_count=params.border_count)
-    train, every = pools
+    train, every = _pool(data, fitting, params, inner_start), _pool(data, rows, params, start)
     _, offsets = class_balance(data.y[rows], data.w[rows], params.class_weight, len(start))
     inner = _pool(data, tail, params, inner_start)
     return Prepared(_key(params, rows), train, inner, every, start, offsets)
@@ -125,7 +132,7 @@ def fit(
 ) -> CatBoost:
     """Find the number of trees on the inner block, then grow that many on all `rows`."""
     if prepared is None or prepared.key != _key(params, rows):
-        prepared = prepare(data, rows, params)
+        prepared = _prepare(data, rows, params)
     classes, mean_weight = len(data.classes), float(np.mean(data.w[rows]))
     searched = _classifier(seed, params, params.max_rounds, mean_weight, classes)
     searched.fit(
@@ -165,6 +172,7 @@ def _pool(data: Dataset, rows: Rows, params: Params, start: Floats) -> Pool:
         data.y[rows].astype(np.int32),
         weight=w,
         baseline=np.tile(baseline, (len(rows), 1)),
+        thread_count=1,
     )
 
 
