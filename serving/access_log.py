@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from serving.http import Scope
+from serving.http import Request
 
 ROTATE_BYTES = 50 * 1024 * 1024
 HIDDEN = "***"
@@ -38,15 +38,14 @@ class AccessLog:
         self._queue: deque[_Line] = deque()
         self._dropped = 0
 
-    def add(self, scope: Scope, status: int, milliseconds: float, request_id: bytes) -> None:
+    def add(self, request: Request, status: int, milliseconds: float) -> None:
         """Note one answered request."""
         if len(self._queue) >= self._capacity:
             self._queue.popleft()
             self._dropped += 1
-        client = scope.get("client")
-        host = client[0] if client else ""
-        line = _Line(time.time(), host, scope["method"], scope["path"], status, milliseconds, request_id)
-        self._queue.append(line)
+        self._queue.append(
+            _Line(time.time(), request.client, request.method, request.path, status, milliseconds, request.id)
+        )
 
     def drain(self) -> None:
         """Write what was collected; called from a thread, now and then."""

@@ -1,7 +1,8 @@
-"""The ASGI application: routing, errors, and the tasks that run beside the requests."""
+"""The application: routing, errors, and the tasks that run beside the requests."""
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 
 import structlog
@@ -10,7 +11,7 @@ from serving.access_log import AccessLog
 from serving.encoding import decompress
 from serving.errors import ServingError
 from serving.guard import Guard
-from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, answer, packed, read_body
+from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, answer, packed
 from serving.plane import Plane
 from serving.protocols import (
     bars,
@@ -29,7 +30,7 @@ DRAIN_SECONDS = 0.5
 
 
 class App:
-    """The service as one ASGI callable."""
+    """The service: what connections ask for answers, and what uvicorn starts and stops."""
 
     def __init__(
         self,
@@ -43,13 +44,13 @@ class App:
         discover: Discover | None = None,
     ) -> None:
         self.plane = plane
-        self._limits = limits or Limits()
-        self._guard = guard or Guard(self._limits, token=token)
+        self.limits = limits or Limits()
+        self._guard = guard or Guard(self.limits, token=token)
         self._watch = Watch(plane, poll_seconds, discover)
         self._access_log = access_log
         self._logger = structlog.get_logger(component="serving")
         self._router = Router()
-        bars.routes(self._router, plane, self._limits)
+        bars.routes(self._router, plane, self.limits)
         signal.routes(self._router, plane)
         features.routes(self._router, plane)
         open_inference.routes(self._router, plane)
@@ -58,63 +59,96 @@ class App:
         metrics.routes(self._router, plane)
         openapi.routes(self._router)
         docs.routes(self._router)
-        self._streams = stream.Streams(plane, self._limits, self._admit_stream)
+        self._streams = stream.Streams(plane, self.limits, self._guard)
 
     @property
     def routes(self) -> list[tuple[str, str]]:
         """Method and path pattern of everything that is answered."""
         return list(self._router.routes)
 
+    def admit(self, request: Request) -> None:
+        """Let a request in, by its head alone; ServingError when it is not answered. Ends with `leave`."""
+        request.id = self._guard.request_id(request)
+        request.admitted = self._guard.enter(request)
+        request.route, request.handler, request.parameters = self._router.find(
+            request.method, request.path, request.raw_path
+        )
+
+    def leave(self, request: Request) -> None:
+        """The request costs nothing any more; twice is harmless."""
+        admitted, request.admitted = request.admitted, -1
+        self._guard.leave(admitted)
+
+    def answer(self, request: Request) -> Response | Awaitable[Response]:
+        """The answer of an admitted request whose body has come; awaitable only when it has to wait."""
+        try:
+            encoding = request.headers.get(b"content-encoding")
+            if encoding is not None:
+                request.body = decompress(request.body, encoding, self.limits.body_bytes)
+            found = request.handler(request)
+            if isinstance(found, Response):
+                found = packed(found, request)
+        except Exception as error:  # noqa: BLE001  the edge of the service
+            found = self._fault(request, error)
+        return self._finished(request, found) if isinstance(found, Response) else self._later(request, found)
+
+    async def _later(self, request: Request, found: Awaitable[Response]) -> Response:
+        try:
+            response = packed(await found, request)
+            if not isinstance(response, Response):
+                response = await response
+        except Exception as error:  # noqa: BLE001  the edge of the service
+            response = self._fault(request, error)
+        except asyncio.CancelledError:
+            self.leave(request)
+            raise
+        return self._finished(request, response)
+
+    def refuse(self, request: Request, error: ServingError) -> Response:
+        """The answer to a request whose body stays unread: the connection cannot be used again."""
+        response = _refusal(error)
+        response.close = True
+        return self._finished(request, response)
+
+    def note_refusal(self, status: int) -> None:
+        """Count what was refused before it was a request."""
+        self.plane.metrics.requests.add("unknown", str(status))
+
+    def report(self, event: str, error: Exception, **where: str) -> None:
+        """Log a fault of our own."""
+        self._logger.error(event, exc_info=error, **where)
+
+    def _fault(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, ServingError):
+            return _refusal(error)
+        shown = request.id.decode("ascii")
+        self.report("request_failed", error, route=request.route, request_id=shown)
+        return answer({"error": f"internal error: see {shown} in the service's log"}, 500)
+
+    def _finished(self, request: Request, response: Response) -> Response:
+        self.leave(request)
+        self._note(request, response.status)
+        return response
+
+    def _note(self, request: Request, status: int) -> None:
+        seconds = time.perf_counter() - request.started
+        counts = self.plane.metrics
+        counts.requests.add(request.route, str(status))
+        counts.request_seconds.observe(request.route, seconds)
+        if self._access_log is not None:
+            self._access_log.add(request, status, seconds * 1e3)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
+        """ASGI, of which uvicorn asks for WebSockets and the lifespan; plain HTTP goes to `answer`."""
+        if scope["type"] == "websocket":
             await self._stream(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        route, admitted = "unknown", -1
-        request_id = self._guard.request_id(scope)
-        try:
-            admitted = self._guard.enter(scope)
-            route, handler, parameters = self._router.find(scope["method"], scope["path"], scope["raw_path"])
-            request = Request(scope, b"", parameters)
-            if scope["method"] == "POST":
-                request.body = await self._body(request, receive)
-            response = await packed(await handler(request), request)
-        except ServingError as error:
-            response = _refusal(error)
-        except Exception as error:
-            shown = request_id.decode("ascii")
-            self._logger.error("request_failed", route=route, request_id=shown, exc_info=error)
-            response = answer({"error": f"internal error: see {shown} in the service's log"}, 500)
-        finally:
-            self._guard.leave(admitted)
-        response.headers.append((b"x-request-id", request_id))
-        await _send(response, send)
-        self._note(scope, route, response.status, time.perf_counter() - started, request_id)
-
-    async def _body(self, request: Request, receive: Receive) -> bytes:
-        body = await read_body(receive, self._limits)
-        encoding = request.headers.get(b"content-encoding")
-        return body if encoding is None else decompress(body, encoding, self._limits.body_bytes)
-
-    def _admit_stream(self, scope: Scope) -> None:
-        self._guard.check_rate(scope)
-        self._guard.authorise(scope)
-
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status = await self._streams(scope, receive, send)
-        self.plane.metrics.requests.add(stream.PATH, str(status))
-
-    def _note(self, scope: Scope, route: str, status: int, seconds: float, request_id: bytes) -> None:
-        counts = self.plane.metrics
-        counts.requests.add(route, str(status))
-        counts.request_seconds.observe(route, seconds)
-        if self._access_log is not None:
-            self._access_log.add(scope, status, seconds * 1e3, request_id)
+        request = stream.handshake(scope)
+        request.id, request.route = self._guard.request_id(request), stream.PATH
+        self._note(request, await self._streams(request, receive, send))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -149,21 +183,8 @@ class App:
 
 def _refusal(error: ServingError) -> Response:
     response = answer({"error": str(error)}, error.status)
-    if error.status in (401, 404, 405, 408, 413, 429, 503):
-        # the body may be unread: the connection cannot be used again
-        response.headers.append((b"connection", b"close"))
     if error.status in (429, 503):
         response.headers.append((b"retry-after", b"%d" % error.retry_after))
     if error.status == 401:
         response.headers.append((b"www-authenticate", b"Bearer"))
     return response
-
-
-async def _send(response: Response, send: Send) -> None:
-    headers = [
-        (b"content-type", response.content_type),
-        (b"content-length", str(len(response.body)).encode()),
-        *response.headers,
-    ]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})

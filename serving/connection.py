@@ -1,93 +1,336 @@
-"""One client connection: uvicorn's HTTP over httptools, with an end to every kind of stalling.
+"""One client connection: HTTP/1.1 over httptools, straight to the application, with an end to all stalling.
 
-uvicorn waits for ever for a request's head, and for a client that does not read; it answers malformed HTTP
-and too many connections in plain text. Nothing here runs per request but a few comparisons: a sweep once a
-second looks at every connection instead of a timer for each.
+uvicorn owns the sockets and the signals. Its own connections wait for ever for a head, for a body and for a
+client that does not read, and pass every request through a task, an event and four messages, which takes
+longer than most answers here. This one hands a whole request to the application and writes what it returns;
+only an answer that has to wait gets a task. A sweep once a second looks at every connection, instead of a
+timer for each.
 """
 
 import asyncio
+import math
 import socket
 import struct
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
+import httptools
 import msgspec
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.http import Limits
+from serving.errors import BodyTimeout, BodyTooLarge, ServingError
+from serving.http import Limits, Request, Response
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from serving.app import App
 
 DRAINED_BYTES = 64 * 1024
-_LINES = {400: b"400 Bad Request", 408: b"408 Request Timeout", 431: b"431 Request Header Fields Too Large"}
-_LINES[503] = b"503 Service Unavailable"
+_LINES = {
+    status.value: b"HTTP/1.1 %d %s\r\ncontent-type: " % (status, status.phrase.encode())
+    for status in HTTPStatus
+}
 
 
 def refusal(status: int, message: str) -> bytes:
     """A whole answer for a connection that has no request yet: JSON, and the connection ends."""
+    again = [(b"retry-after", b"1")] if status == 503 else []
     body = msgspec.json.encode({"error": message})
-    again = b"retry-after: 1\r\n" if status == 503 else b""
-    head = (
-        b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%sconnection: close\r\n\r\n"
-    )
-    return head % (_LINES[status], len(body), again) + body
+    return _head(Response(status, body, headers=again, close=True), b"") + body
 
 
-class Connection(HttpToolsProtocol):
-    """A connection that ends when its client stalls; `limits` is set by `with_limits`."""
+def _head(response: Response, more: bytes) -> bytes:
+    own = b"".join([b"%s: %s\r\n" % pair for pair in response.headers])
+    if response.close:
+        own += b"connection: close\r\n"
+    return b"%s%s\r\ncontent-length: %d\r\n%s%s\r\n" % (
+        _LINES[response.status], response.content_type, len(response.body), own, more,
+    )  # fmt: skip
 
-    limits: Limits = Limits()
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._head_since: float | None = time.monotonic()
+class Connection(asyncio.Protocol):
+    """A connection that ends when its client stalls; `app` and `limits` are set by `connections`.
+
+    Requests that come before the one ahead of them is answered wait in line, unread beyond what has arrived.
+    """
+
+    app: "App"
+    limits: Limits
+
+    def __init__(
+        self,
+        config: "Config",
+        server_state: "ServerState",
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._config, self._server, self._app_state = config, server_state, app_state
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        # what follows a request that closes the connection must not cost that request its answer
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._url, self._headers = b"", list[tuple[bytes, bytes]]()
+        # the request whose body is awaited
+        self._request: Request | None = None
+        self._chunks, self._size = list[bytes](), 0
+        # whole requests in line, and the task that answers the one before them
+        self._line: deque[tuple[Request, Response | None, bool]] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._last_one = False  # the request ends its connection
+        self._full = False  # the client does not read
+        self._paused = False  # we do not, requests being in line
+        self._shutting = False  # the service ends
+        self._closing = False  # the connection ends once those in line are answered, and hears no more
+        self._ending = False  # it has ended
         self._head_bytes = 0
-        if len(self.connections) > self.limits.connections:
+
+    # --- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet nobody: the client speaks first, within a time."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._server.connections.add(self)  # type: ignore[arg-type]  # it asks for `shutdown` alone
+        peer = transport.get_extra_info("peername")
+        self._client = str(peer[0]) if peer else ""
+        self._await("head", self.limits.head_seconds)
+        if len(self._server.connections) > self.limits.connections:
             self._refuse(503, f"{self.limits.connections} connections are open, the limit: try again later")
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client went away; what is being answered is finished all the same."""
+        self._server.connections.discard(self)  # type: ignore[arg-type]
+        self._ending = True
+        for request in (self._request, *(waiting for waiting, *_ in self._line)):
+            if request is not None:
+                self.app.leave(request)
+        self._request = None
+        self._line.clear()
+
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
-            self._await_head(len(data))
-
-    def on_headers_complete(self) -> None:
-        self._head_since, self._head_bytes = None, 0
-        super().on_headers_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """The bytes are not HTTP: say so, unless an answer is already on its way."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Bytes of requests, in any pieces."""
+        if self._ending or self._closing:
+            return
+        if self._request is None:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._wants_websocket():
+                self._upgrade()
+        except httptools.HttpParserCallbackError as fault:
+            self.app.report("connection_failed", fault)
+            self._end()
+        except httptools.HttpParserError:
             self._refuse(400, "this is not a valid HTTP request")
-        else:
-            self.transport.close()
-
-    def stalled(self, now: float) -> bool:
-        """True when the head of a request has been awaited too long."""
-        return self._head_since is not None and now - self._head_since > self.limits.head_seconds
-
-    def cut(self) -> None:
-        """End a connection whose request never came whole."""
-        if not self.transport.is_closing():
-            self._refuse(408, f"the request's head did not arrive within {self.limits.head_seconds:g} s")
-
-    def _await_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_since is None:
-            self._head_since = time.monotonic()
-        if self._head_bytes > self.limits.head_bytes and not self.transport.is_closing():
+        if self._head_bytes > self.limits.head_bytes and self._awaited == "head" and not self._ending:
             self._refuse(431, f"the request's head is over {self.limits.head_bytes} bytes")
 
+    def pause_writing(self) -> None:
+        """The client does not read: no more is answered until it does."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._full = False
+        self._advance()
+
+    # --- the parser's side
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._url, self._headers = b"", []
+        self._await("head", self.limits.head_seconds)
+
+    def on_url(self, url: bytes) -> None:
+        """Some of the request's target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: let the request in, or refuse it before its body costs anything."""
+        self._head_bytes = 0
+        if self._ending or self._closing or self._wants_websocket():
+            return
+        parser = self._parser
+        self._last_one = (
+            parser.should_upgrade() or parser.get_http_version() == "1.0" or not parser.should_keep_alive()
+        )
+        try:
+            request = self._new_request()
+        except httptools.HttpParserInvalidURLError:
+            self._refuse(400, "this is not a valid HTTP request")
+            return
+        self._await("body", self.limits.body_seconds)
+        try:
+            self.app.admit(request)
+        except ServingError as error:
+            self._refuse_request(request, error)
+            return
+        self._request, self._chunks, self._size = request, [], 0
+        if request.headers.get(b"expect", b"").lower() == b"100-continue" and self._unanswered == 0:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, chunk: bytes) -> None:
+        """Some of the body."""
+        request = self._request
+        if request is None:
+            return
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > self.limits.body_bytes:
+            limit = f"the body is over {self.limits.body_bytes} bytes: send fewer bars per request"
+            self._refuse_request(request, BodyTooLarge(limit))
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        request, self._request = self._request, None
+        if request is None:
+            return
+        request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks = []
+        self._await("answer", math.inf)
+        self._line.append((request, None, self._last_one))
+        self._advance()
+
+    # --- the server's and the sweep's side
+
+    def shutdown(self) -> None:
+        """The server ends: so does the connection, once what has begun is answered."""
+        if self._request is None and self._unanswered == 0:
+            self._end()
+        else:
+            self._shutting = True
+
+    def cut(self, now: float) -> None:
+        """End the connection when its client has kept it waiting too long; `now` is monotonic seconds."""
+        if now < self._deadline or self._ending or self._unanswered:
+            return
+        if self._awaited == "next":
+            self._end()
+        elif self._request is None:
+            self._refuse(408, f"the request's head did not arrive within {self.limits.head_seconds:g} s")
+        else:
+            waited = f"the body did not arrive within {self.limits.body_seconds:g} s: send it again"
+            self._refuse_request(self._request, BodyTimeout(waited))
+
+    # --- within
+
+    @property
+    def _unanswered(self) -> int:
+        """Whole requests that are not answered yet."""
+        return len(self._line) + (self._task is not None)
+
+    def _await(self, what: str, seconds: float) -> None:
+        self._awaited, self._deadline = what, time.monotonic() + seconds
+
+    def _wants_websocket(self) -> bool:
+        return (
+            self._parser.should_upgrade() and dict(self._headers).get(b"upgrade", b"").lower() == b"websocket"
+        )
+
+    def _upgrade(self) -> None:
+        """Hand the connection to uvicorn's WebSockets, which read the handshake once more."""
+        if self._unanswered or self._ending:
+            self._end()
+            return
+        head = [b"%s %s HTTP/1.1\r\n" % (self._parser.get_method(), self._url)]
+        head += [b"%s: %s\r\n" % header for header in self._headers]
+        kind = self._config.ws_protocol_class
+        assert kind is not None
+        other = kind(config=self._config, server_state=self._server, app_state=self._app_state)  # type: ignore[call-arg]
+        self._ending = True
+        self._server.connections.discard(self)  # type: ignore[arg-type]
+        other.connection_made(self.transport)
+        other.data_received(b"".join([*head, b"\r\n"]))
+        self.transport.set_protocol(other)
+
+    def _new_request(self) -> Request:
+        target = httptools.parse_url(self._url)
+        raw_path = target.path or b""
+        path = raw_path.decode("ascii")
+        return Request(
+            method=self._parser.get_method().decode("ascii"),
+            path=unquote(path) if "%" in path else path,
+            raw_path=raw_path,
+            query_string=target.query or b"",
+            headers=dict(self._headers),
+            client=self._client,
+        )
+
+    def _advance(self) -> None:
+        """Answer what is in line, in order, until an answer has to wait."""
+        while self._line and self._task is None and not self._full and not self._ending:
+            request, response, last = self._line.popleft()
+            found = self.app.answer(request) if response is None else response
+            if isinstance(found, Response):
+                self._write(request, found, last)
+            else:
+                self._task = self._loop.create_task(self._write_later(request, found, last))
+                self._server.tasks.add(self._task)
+                self._task.add_done_callback(self._server.tasks.discard)
+        if bool(self._line) != self._paused and not self._ending:
+            self._paused = not self._paused
+            (self.transport.pause_reading if self._paused else self.transport.resume_reading)()
+
+    async def _write_later(self, request: Request, found: Awaitable[Response], last: bool) -> None:
+        try:
+            response = await found
+        except asyncio.CancelledError:
+            self._end()
+            raise
+        finally:
+            self._task = None
+        self._write(request, response, last)
+        self._advance()
+
+    def _write(self, request: Request, response: Response, last: bool) -> None:
+        if self._ending:
+            return
+        response.close = response.close or last or ((self._shutting or self._closing) and not self._line)
+        date = b"".join([b"%s: %s\r\n" % pair for pair in self._server.default_headers])
+        head = _head(response, b"x-request-id: %s\r\n%s" % (request.id, date))
+        self.transport.write(head + response.body if request.method != "HEAD" else head)
+        if response.close:
+            self._end()
+        elif self._awaited == "answer":
+            self._await("next", self.limits.keep_alive_seconds)
+
+    def _refuse_request(self, request: Request, error: ServingError) -> None:
+        """Answer a request whose body stays unread, after those ahead of it; then the connection ends."""
+        self._request, self._chunks = None, []
+        self._line.append((request, self.app.refuse(request, error), True))
+        self._await("answer", math.inf)
+        self._advance()
+
     def _refuse(self, status: int, message: str) -> None:
+        """End a connection over what is no request, or not yet; those ahead of it are answered first."""
+        self.app.note_refusal(status)
+        if self._unanswered:
+            self._closing = True
+            return
         self.transport.write(refusal(status, message))
+        self._end()
+
+    def _end(self) -> None:
+        self._ending = True
         self.transport.close()
 
 
-def with_limits(limits: Limits) -> type[Connection]:
-    """The connection class for these limits: uvicorn makes the instances."""
-    return type("LimitedConnection", (Connection,), {"limits": limits})
+def connections(app: "App", limits: Limits) -> type[Connection]:
+    """The class of the connections of one service: uvicorn makes the instances."""
+    return type("ServiceConnection", (Connection,), {"app": app, "limits": limits})
 
 
 class Sweep:
-    """Ends connections that wait for a head too long, or whose client does not read what was sent.
+    """Ends connections whose client keeps them waiting too long, or does not read what was sent.
 
     A client must empty the buffer, or take 64 KiB of it, every `limits.write_seconds`; a WebSocket too.
     """
@@ -103,8 +346,8 @@ class Sweep:
             transport = getattr(connection, "transport", None)
             if transport is None:
                 continue
-            if isinstance(connection, Connection) and connection.stalled(now):
-                connection.cut()
+            if isinstance(connection, Connection):
+                connection.cut(now)
             size = transport.get_write_buffer_size()
             if size:
                 since, before = self._unsent.get(connection, (now, size))

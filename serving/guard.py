@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import count
 
 from serving.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Unauthorized
-from serving.http import Limits, Scope
+from serving.http import Limits, Request
 
 # Probes of an orchestrator pass freely; whole paths only, never a prefix or suffix.
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
@@ -34,7 +34,7 @@ class Buckets:
         """0 when the request may pass, else the seconds until one may."""
         if self._rate <= 0:
             return 0.0
-        now = self._clock()
+        client, now = _network(client), self._clock()
         tokens, since = self._known.pop(client, (self._burst, now))
         tokens = min(self._burst, tokens + (now - since) * self._rate)
         wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
@@ -56,35 +56,35 @@ class Guard:
         self._running = self._buffered = 0
         self._prefix, self._numbers = secrets.token_hex(6).encode(), count(1)
 
-    def request_id(self, scope: Scope) -> bytes:
+    def request_id(self, request: Request) -> bytes:
         """The caller's X-Request-ID when it is a plain short one, else a new one."""
-        for key, value in scope["headers"]:
-            if key == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                return bytes(value)
+        given = request.headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
         return b"%s-%x" % (self._prefix, next(self._numbers))
 
-    def authorise(self, scope: Scope) -> None:
+    def authorise(self, request: Request) -> None:
         """Unauthorized unless the path is a probe's, no token is set, or the caller sent it."""
-        if self._expected is None or scope["path"] in OPEN_PATHS:
+        if self._expected is None or request.path in OPEN_PATHS:
             return
-        given = next((value for key, value in scope["headers"] if key == b"authorization"), b"")
+        given = request.headers.get(b"authorization", b"")
         if not hmac.compare_digest(given, self._expected):
             raise Unauthorized(
                 "the token is missing or wrong: send 'Authorization: Bearer <BELLWETHER_TOKEN>'"
             )
 
-    def enter(self, scope: Scope) -> int:
-        """Admit a request; what is returned goes to `leave`.
+    def enter(self, request: Request) -> int:
+        """Admit a request, or a message of a stream; what is returned goes to `leave`.
 
         RateLimited, Unauthorized, BodyTooLarge or Overloaded when it is not admitted. Probes always are.
         """
-        if scope["path"] in OPEN_PATHS:
+        if request.path in OPEN_PATHS:
             return -1
-        self.check_rate(scope)
-        self.authorise(scope)
+        self.check_rate(request)
+        self.authorise(request)
         if self._running >= self._limits.concurrency:
             raise Overloaded(f"{self._running} requests are being answered, the limit: send it again later")
-        size = self._declared(scope) if scope["method"] == "POST" else 0
+        size = self._declared(request)
         if size > SMALL_BODY and self._buffered + size > self._limits.buffered_bytes:
             raise Overloaded(
                 f"bodies of {self._buffered} bytes are being received, the limit is "
@@ -101,26 +101,22 @@ class Guard:
             self._running -= 1
             self._buffered -= admitted
 
-    def check_rate(self, scope: Scope) -> None:
+    def check_rate(self, request: Request) -> None:
         """RateLimited when this client sent too many."""
-        client = scope.get("client")
-        wait = self._buckets.take(_network(client[0]) if client else "")
+        wait = self._buckets.take(request.client)
         if wait:
             raise RateLimited("too many requests from this address: slow down", math.ceil(wait))
 
-    def _declared(self, scope: Scope) -> int:
+    def _declared(self, request: Request) -> int:
         """Bytes the body may take: what its head declares, or the limit when that is not told."""
-        largest = self._limits.body_bytes
-        for key, value in scope["headers"]:
-            if key == b"content-length":
-                if not value.isdigit() or len(value) > 18:
-                    raise BadRequest("content-length is not a number of bytes")
-                if int(value) > largest:
-                    raise BodyTooLarge(f"the body is over {largest} bytes: send fewer bars per request")
-                return int(value)
-            if key == b"transfer-encoding":
-                return largest
-        return 0
+        declared, largest = request.headers.get(b"content-length"), self._limits.body_bytes
+        if declared is None:
+            return largest if b"transfer-encoding" in request.headers else 0
+        if not declared.isdigit() or len(declared) > 18:
+            raise BadRequest("content-length is not a number of bytes")
+        if int(declared) > largest:
+            raise BodyTooLarge(f"the body is over {largest} bytes: send fewer bars per request")
+        return int(declared)
 
 
 def _network(host: str) -> str:

@@ -1,16 +1,16 @@
-"""The little of HTTP that the service needs, over raw ASGI."""
+"""The little of HTTP that the service needs: requests, answers, limits, paths."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote
 
 import msgspec
 
 from serving.encoding import WORTHWHILE, choose, compress
-from serving.errors import BadRequest, BodyTimeout, BodyTooLarge, MethodNotAllowed, NotFound
+from serving.errors import BadRequest, MethodNotAllowed, NotFound
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -43,22 +43,31 @@ class Limits:
     ping_seconds: float = 4.0
 
 
-@dataclass
+@dataclass(slots=True)
 class Request:
-    """A request with its whole body, unpacked; `parameters` are the decoded variable parts of the path."""
+    """A request; its body is whole and unpacked when a handler sees it.
 
-    scope: Scope
-    body: bytes
-    parameters: list[str]
+    Headers are by lower-case name, of one sent twice the last. `route` is the pattern that the path fits and
+    `parameters` the decoded variable parts of it. `admitted` is what the guard wants back.
+    """
 
-    @cached_property
-    def headers(self) -> dict[bytes, bytes]:
-        """By lower-case name; of one sent twice, the last."""
-        return dict(self.scope["headers"])
+    method: str
+    path: str
+    raw_path: bytes
+    query_string: bytes
+    headers: Mapping[bytes, bytes]
+    client: str
+    id: bytes = b""
+    body: bytes = b""
+    route: str = "unknown"
+    handler: "Handler" = field(default=lambda request: Response(404, b""), repr=False)
+    parameters: list[str] = field(default_factory=list)
+    admitted: int = -1
+    started: float = field(default_factory=time.perf_counter)
 
     def query(self, name: str) -> str | None:
         """A parameter of the query by name; None when it is not given or empty, BadRequest for too many."""
-        given: bytes = self.scope.get("query_string", b"")
+        given = self.query_string
         try:
             found = parse_qs(given.decode("ascii", "replace"), max_num_fields=16).get(name) if given else None
         except ValueError:
@@ -70,17 +79,19 @@ class Request:
         return decode(self.body, decoder)
 
 
-@dataclass
+@dataclass(slots=True)
 class Response:
-    """An answer; `body` is sent as it is."""
+    """An answer; `body` is sent as it is. With `close` the connection ends after it."""
 
     status: int
     body: bytes
     content_type: bytes = b"application/json"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    close: bool = False
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Response | Awaitable[Response]]
+"""What answers a request: at once where it can, which spares a turn of the event loop."""
 
 
 def decode(data: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[T]") -> T:
@@ -103,63 +114,23 @@ def answer(value: Any, status: int = 200) -> Response:
     return Response(status, _encoder.encode(value))
 
 
-async def packed(response: Response, request: Request) -> Response:
+def packed(response: Response, request: Request) -> Response | Awaitable[Response]:
     """The answer compressed, when it is large enough to be worth it and the client accepts that."""
     if len(response.body) < WORTHWHILE:
         return response
     encoding = choose(request.headers.get(b"accept-encoding", b""))
-    if encoding is not None:
-        large = len(response.body) > _LARGE
-        response.body = (
-            await asyncio.to_thread(compress, response.body, encoding)
-            if large
-            else compress(response.body, encoding)
-        )
-        response.headers += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
+    if encoding is None:
+        return response
+    response.headers += [(b"content-encoding", encoding), (b"vary", b"accept-encoding")]
+    if len(response.body) > _LARGE:
+        return _packed_aside(response, encoding)
+    response.body = compress(response.body, encoding)
     return response
 
 
-async def read_body(receive: Receive, limits: Limits) -> bytes:
-    """The whole body; BodyTooLarge over the limit, BodyTimeout when it stalls."""
-    task, deadline = asyncio.current_task(), _Deadline()
-    assert task is not None
-    timer = asyncio.get_running_loop().call_later(limits.body_seconds, deadline.expire, task)
-    try:
-        return await _received(receive, limits.body_bytes)
-    except asyncio.CancelledError:
-        if deadline.expired and task.uncancel() == 0:
-            raise BodyTimeout(
-                f"the body did not arrive within {limits.body_seconds:g} s: send it again"
-            ) from None
-        raise
-    finally:
-        timer.cancel()
-
-
-class _Deadline:
-    """What asyncio.timeout does, in a third of its time: it is part of every request."""
-
-    expired = False
-
-    def expire(self, task: "asyncio.Task[Any]") -> None:
-        self.expired = True
-        task.cancel()
-
-
-async def _received(receive: Receive, limit: int) -> bytes:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("the client went away before its body arrived")
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"the body is over {limit} bytes: send fewer bars per request")
-        chunks.append(chunk)
-        if not message.get("more_body"):
-            return b"".join(chunks)
+async def _packed_aside(response: Response, encoding: bytes) -> Response:
+    response.body = await asyncio.to_thread(compress, response.body, encoding)
+    return response
 
 
 @dataclass

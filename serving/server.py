@@ -20,7 +20,7 @@ from core.errors import ServiceError, UsageError
 from serving import websocket
 from serving.access_log import AccessLog
 from serving.app import App
-from serving.connection import Sweep, with_limits
+from serving.connection import Sweep, connections
 from serving.fleet import Fleet
 from serving.guard import Guard
 from serving.http import Limits
@@ -158,7 +158,7 @@ def run(
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]
         loop="uvloop",
-        http=with_limits(limits),
+        http=connections(app, limits),
         **websocket.options(limits.message_bytes, limits.ping_seconds),
         lifespan="on",
         log_config=None,

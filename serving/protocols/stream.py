@@ -12,7 +12,6 @@ The token comes in the handshake, as Authorization: Bearer, or, from a browser, 
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -21,6 +20,7 @@ import msgspec
 
 from core.signal import Signal
 from serving.errors import BadRequest, NotFound, ServingError, TooManyStreams, UpgradeRequired
+from serving.guard import Guard
 from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, decode, encode
 from serving.plane import Plane
 from serving.protocols.bars import Text, signals
@@ -71,24 +71,39 @@ def routes(router: Router) -> None:
     router.add("GET", PATH, get)
 
 
+def handshake(scope: Scope) -> Request:
+    """The handshake as a request, the token of a browser, which cannot set headers, where others have it."""
+    client, offered, headers = scope.get("client"), _subprotocols(scope), dict(scope["headers"])
+    if len(offered) == 2 and offered[0] == "bearer":
+        headers[b"authorization"] = b"Bearer " + offered[1].encode("ascii", "replace")
+    return Request(
+        method="GET",
+        path=scope["path"],
+        raw_path=scope["raw_path"],
+        query_string=scope["query_string"],
+        headers=headers,
+        client=client[0] if client else "",
+    )
+
+
 class Streams:
     """Every open stream."""
 
-    def __init__(self, plane: Plane, limits: Limits, authorise: Callable[[Scope], None]) -> None:
-        self._plane, self._limits, self._authorise = plane, limits, authorise
+    def __init__(self, plane: Plane, limits: Limits, guard: Guard) -> None:
+        self._plane, self._limits, self._guard = plane, limits, guard
         self._open = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def __call__(self, request: Request, receive: Receive, send: Send) -> int:
         """Serve one connection until either side ends it; the status of its handshake."""
         await receive()
         try:
-            asked = self._admit(scope)
+            asked = self._admit(request)
         except ServingError as error:
             await _refuse(error, send)
             return error.status
         self._open += 1
         try:
-            await self._serve(asked, receive, send, _subprotocol(scope))
+            await self._serve(asked, request, receive, send)
         except OSError:
             # uvicorn's way to say that the client went away
             pass
@@ -96,15 +111,15 @@ class Streams:
             self._open -= 1
         return 101
 
-    def _admit(self, scope: Scope) -> list[str] | None:
+    def _admit(self, request: Request) -> list[str] | None:
         """The symbols of a connection that only reads; None when it may send bars."""
-        self._authorise(_with_token(scope))
-        if scope["path"] != PATH:
-            raise NotFound(f"path {scope['path'][:200]!r} is not a stream: connect to {PATH}")
+        self._guard.check_rate(request)
+        self._guard.authorise(request)
+        if request.path != PATH:
+            raise NotFound(f"path {request.path[:200]!r} is not a stream: connect to {PATH}")
         if self._open >= self._limits.streams:
             raise TooManyStreams(f"{self._open} streams are open, the limit: close one, or come back later")
-        query: str = scope["query_string"].decode("ascii", "replace")
-        asked = parse_qs(query).get("subscribe")
+        asked = parse_qs(request.query_string.decode("ascii", "replace")).get("subscribe")
         if asked is None:
             return None
         symbols = asked[0].split(",")
@@ -112,10 +127,11 @@ class Streams:
             raise BadRequest(f"subscribe={asked[0][:60]!r}: 1 to {MAX_SYMBOLS} symbols, comma between")
         return symbols
 
-    async def _serve(
-        self, asked: list[str] | None, receive: Receive, send: Send, subprotocol: str | None
-    ) -> None:
-        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+    async def _serve(self, asked: list[str] | None, request: Request, receive: Receive, send: Send) -> None:
+        # a browser ends a connection that does not accept one of the subprotocols it offered
+        offered = request.headers.get(b"sec-websocket-protocol", b"")
+        bearer = "bearer" if offered.startswith(b"bearer") else None
+        await send({"type": "websocket.accept", "subprotocol": bearer})
         subscription = Subscription(self._limits.backlog)
         if asked is not None:
             subscription.add(asked)
@@ -125,15 +141,21 @@ class Streams:
         try:
             while (message := await receive())["type"] == "websocket.receive":
                 body = message.get("bytes") or (message.get("text") or "").encode()
-                await _say(send, await self._answer(body, subscription, reads_only=asked is not None))
+                answer = await self._answer(request, body, subscription, reads_only=asked is not None)
+                await _say(send, answer)
         finally:
             self._plane.listeners.discard(subscription.offer)
             forwarding.cancel()
             with suppress(asyncio.CancelledError, OSError):
                 await forwarding
 
-    async def _answer(self, body: bytes, subscription: Subscription, *, reads_only: bool) -> Any:
+    async def _answer(
+        self, request: Request, body: bytes, subscription: Subscription, *, reads_only: bool
+    ) -> Any:
+        """A message costs what a request costs."""
+        admitted = -1
         try:
+            admitted = self._guard.enter(request)
             if b'subscribe"' in body and _is_control(body):
                 return _changed(subscription, decode(body, _control))
             if reads_only:
@@ -141,6 +163,8 @@ class Streams:
             return await signals(self._plane, self._limits, body)
         except ServingError as error:
             return {"error": str(error), "status": error.status}
+        finally:
+            self._guard.leave(admitted)
 
 
 def _is_control(body: bytes) -> bool:
@@ -175,15 +199,5 @@ async def _refuse(error: ServingError, send: Send) -> None:
     await send({"type": "websocket.http.response.body", "body": encode({"error": str(error)})})
 
 
-def _with_token(scope: Scope) -> Scope:
-    """The scope with the token of a browser, which cannot set headers, where others have it."""
-    offered = scope.get("subprotocols") or []
-    if len(offered) != 2 or offered[0] != "bearer":
-        return scope
-    given = b"Bearer " + offered[1].encode("ascii", "replace")
-    return {**scope, "headers": [*scope["headers"], (b"authorization", given)]}
-
-
-def _subprotocol(scope: Scope) -> str | None:
-    """Browsers end a connection that does not accept one of the subprotocols they offered."""
-    return "bearer" if "bearer" in (scope.get("subprotocols") or []) else None
+def _subprotocols(scope: Scope) -> list[str]:
+    return scope.get("subprotocols") or []

@@ -1,7 +1,7 @@
-"""The application over an in-process ASGI transport: protocols, errors, limits."""
+"""The application over connections in this process: protocols, errors, limits."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,9 @@ from serving.app import App
 from serving.http import Limits
 from serving.plane import Plane
 from tests.serving.kit import as_body, make_bundle
+from tests.serving.wire import run
 
 NewPlane = Callable[[Path], Plane]
-Call = Callable[[httpx.AsyncClient], Awaitable[Any]]
-
-
-def run(app: App, call: Call) -> Any:
-    async def inside() -> Any:
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await call(client)
-
-    return asyncio.run(inside())
 
 
 @pytest.fixture
