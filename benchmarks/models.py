@@ -5,7 +5,6 @@ figures in s, µs and MB are of this machine and this moment; `folds` needs idle
 """
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from io import StringIO
 from itertools import combinations
@@ -27,6 +26,7 @@ import torch
 import yaml
 from threadpoolctl import threadpool_limits
 
+from benchmarks.figure import Figure, document, show
 from core.settings import disable_telemetry
 from evaluation.overfitting import pbo
 from evaluation.splits import Fold, walk_forward
@@ -50,25 +50,6 @@ from pipelines.params import PARAMS_FILE, Params, load, read_tree
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = 2
 TUNED = FAMILIES.keys() - {"base_rate"}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measurement. `wanted` is a bound such as ">= 3", None where a figure is for information."""
-
-    part: str
-    what: str
-    value: float
-    unit: str = ""
-    wanted: str | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the bound holds; None without one."""
-        if self.wanted is None:
-            return None
-        sign, bound = self.wanted.split()
-        return self.value >= float(bound) if sign == ">=" else self.value <= float(bound)
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,16 +416,6 @@ def run(names: Sequence[str], show: Callable[[Figure], None]) -> list[Figure]:
     return found
 
 
-def show(figure: Figure) -> None:
-    """One line of the table."""
-    mark = {None: "", True: "ok", False: "MISSED"}[figure.met]
-    wanted = f"{figure.wanted or '':>8s}"
-    print(
-        f"{figure.part:8s} {figure.what:58s} {figure.value:9.3f} {figure.unit:14s} {wanted} {mark}",
-        flush=True,
-    )
-
-
 def main() -> None:
     """Print the table, or one JSON document."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description=__doc__)
@@ -455,7 +426,7 @@ def main() -> None:
     if given.json:
         with redirect_stdout(StringIO()):
             found = run(given.parts or list(PARTS), lambda _: None)
-        print(json.dumps([{**asdict(figure), "met": figure.met} for figure in found], indent=2))
+        print(document(found))
         return
     run(given.parts or list(PARTS), show)
 
