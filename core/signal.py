@@ -32,8 +32,9 @@ def side(probability: float, thresholds: Thresholds) -> Side:
 class Signal(msgspec.Struct, frozen=True):
     """A prediction for one bar with its pedigree; times are bar closes in UTC, ISO 8601.
 
-    `probability` is None while the features warm up. `side` is "hold" whenever `tradable` is false,
-    and `reasons` says why.
+    `probability` is of "up", whatever the classes; it is None while the features warm up, when there are no
+    others either. `class_probabilities` are those of the model's target, such as down, flat and up, or wrong
+    and right. `side` is "hold" whenever `tradable` is false, and `reasons` says why.
     """
 
     symbol: str
@@ -49,3 +50,4 @@ class Signal(msgspec.Struct, frozen=True):
     model_version: str
     data_hash: str
     latency_ms: float
+    class_probabilities: dict[str, float] = {}

@@ -112,6 +112,7 @@ def golden_text(golden: Features, answers: Predictions) -> str:
         "probability": answers.probability.tolist(),
         "base_probabilities": answers.base.tolist(),
         "confidence": answers.confidence.tolist(),
+        "class_probabilities": answers.classes.tolist(),
         "tolerance": GOLDEN_TOLERANCE,
     }
     return json.dumps(case, sort_keys=True, allow_nan=False) + "\n"

@@ -24,13 +24,17 @@ UNREGISTERED = "unregistered"
 
 
 class Golden(msgspec.Struct, frozen=True):
-    """Inputs [N, T, F] with their expected outputs; null is a missing feature."""
+    """Inputs [N, T, F] with their expected outputs; null is a missing feature.
+
+    `class_probabilities` are None in bundles that were exported without.
+    """
 
     inputs: list[list[list[float | None]]]
     probability: list[float]
     base_probabilities: list[list[float]]
     confidence: list[float]
     tolerance: float
+    class_probabilities: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -23,38 +23,55 @@ class Model:
     name: str
     version: str
     manifest: Manifest
-    tradable: bool
     reasons: list[str]
+    """Why no signal of it may be traded; empty when neither the export nor the registry objected."""
     timeframe: Timeframe
     runtime: Runtime
+
+    @property
+    def tradable(self) -> bool:
+        """True when signals of its own symbol may be traded."""
+        return not self.reasons
 
     @property
     def warm_bars(self) -> int:
         """Bars until every row of the window is complete, where training began."""
         return self.manifest.warmup + self.manifest.window
 
+    def objections(self, symbol: str) -> list[str]:
+        """Why signals of `symbol` may not be traded; empty when they may.
+
+        The gate's evidence is about the symbol that the model was trained on, and about no other.
+        """
+        trained = self.manifest.symbol
+        if symbol == trained:
+            return self.reasons
+        return [*self.reasons, f"the model was trained on {trained}: {symbol} is another symbol"]
+
     def score(self, windows: NDArray[np.float32]) -> Outputs:
         """Probabilities of windows, float32 [N, T, F]."""
         return self.runtime.run(windows)
 
     def signal(self, symbol: str, bar_time: float, outputs: Outputs, row: int, latency_ms: float) -> Signal:
-        """The signal of row `row` of `outputs`; "hold", with the reasons, when the model may not trade."""
+        """The signal of row `row` of `outputs`; "hold", with the reasons, when it may not be traded."""
+        manifest = self.manifest
         probability = float(outputs.probability[row])
-        base = dict(zip(self.manifest.base_models, outputs.base_probabilities[row].tolist(), strict=True))
+        objections = self.objections(symbol)
         return Signal(
             symbol=symbol,
-            timeframe=self.manifest.timeframe,
+            timeframe=manifest.timeframe,
             bar_time=iso(bar_time),
             probability=probability,
-            base_probabilities=base,
+            base_probabilities=_named(manifest.base_models, outputs.base_probabilities[row]),
             confidence=float(outputs.confidence[row]),
-            side=side(probability, self.manifest.thresholds) if self.tradable else "hold",
-            tradable=self.tradable,
-            reasons=self.reasons,
+            side="hold" if objections else side(probability, manifest.thresholds),
+            tradable=not objections,
+            reasons=objections,
             model=self.name,
             model_version=self.version,
-            data_hash=self.manifest.data_hash,
+            data_hash=manifest.data_hash,
             latency_ms=latency_ms,
+            class_probabilities=_named(manifest.classes, outputs.class_probabilities[row]),
         )
 
     def warming(self, symbol: str, bar_time: float, bars: int, latency_ms: float) -> Signal:
@@ -71,12 +88,16 @@ class Model:
             confidence=None,
             side="hold",
             tradable=False,
-            reasons=[f"warming up: {missing}", *self.reasons],
+            reasons=[f"warming up: {missing}", *self.objections(symbol)],
             model=self.name,
             model_version=self.version,
             data_hash=self.manifest.data_hash,
             latency_ms=latency_ms,
         )
+
+
+def _named(names: list[str], values: NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(names, values.tolist(), strict=True))
 
 
 def load_model(artefact: Artefact) -> tuple[Model, States]:
@@ -103,13 +124,13 @@ def _model(artefact: Artefact) -> Model:
         window=manifest.window,
         features=len(manifest.features),
         base_models=len(manifest.base_models),
+        classes=len(manifest.classes),
     )
     runtime.check_golden(artefact.golden)
     return Model(
         name=manifest.model,
         version=artefact.version,
         manifest=manifest,
-        tradable=artefact.tradable,
         reasons=artefact.reasons,
         timeframe=Timeframe.parse(manifest.timeframe),
         runtime=runtime,

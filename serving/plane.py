@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -47,22 +47,32 @@ class Plane:
         """True when a model is loaded: one that is missing must not take the others away."""
         return any(slot.current is not None for slot in self.slots)
 
-    async def bars(self, bars: Sequence[Bar], timeframe: str | None = None) -> list[Signal]:
-        """One signal per bar, in order.
+    def bars(
+        self, bars: Sequence[Bar], timeframe: str | None = None
+    ) -> list[Signal] | Awaitable[list[Signal]]:
+        """One signal per bar, in order; to be awaited when others are ahead, or for many bars.
 
         All or nothing: a bar that breaks a rule (BarRefused) or is not newer than the last (StaleBar)
         refuses the request before any bar changes the state.
         """
+        if self._turn.locked() or len(bars) > CHUNK:
+            return self._bars_in_turn(bars, timeframe)
+        return self._told([self._advance(slot, chunk) for slot, chunk in self._plan(bars, timeframe)])
+
+    async def _bars_in_turn(self, bars: Sequence[Bar], timeframe: str | None) -> list[Signal]:
         async with self._turn:
-            plan = self._plan(bars, timeframe)
-            signals: list[Signal] = []
-            for number, (slot, chunk) in enumerate(plan):
-                if number:
+            parts: list[list[Signal]] = []
+            for slot, chunk in self._plan(bars, timeframe):
+                if parts:
                     await asyncio.sleep(0)
-                signals += self._advance(slot, chunk)
-            for listener in self.listeners:
-                listener(signals)
-            return signals
+                parts.append(self._advance(slot, chunk))
+            return self._told(parts)
+
+    def _told(self, parts: list[list[Signal]]) -> list[Signal]:
+        signals = [signal for part in parts for signal in part]
+        for listener in self.listeners:
+            listener(signals)
+        return signals
 
     async def swap(self, slot: Slot, loaded: Loaded) -> None:
         """Serve `loaded` from the next request on."""
@@ -92,20 +102,27 @@ class Plane:
             raise NotFound(f"symbol {symbol!r} has no bars: send them to POST /v1/bars first")
         return loaded.model, state
 
-    def model(self, name: str, version: str | None = None) -> Model:
-        """The model that serves under `name`; NotFound for another name or version."""
-        for slot in self.slots:
-            loaded = slot.current
-            if loaded is not None and loaded.model.name == name:
-                if version not in (None, loaded.model.version):
-                    raise NotFound(
-                        f"model {name} version {version!r}: version {loaded.model.version} is served"
-                    )
-                return loaded.model
-        raise NotFound(f"model {name!r} is not served here: {self._served()}")
+    def versions(self, name: str | None = None) -> list[Model]:
+        """What can be asked by version: of every model, or of `name`, the champion, then its challenger."""
+        return [m for slot in self.slots for m in slot.versions if name in (None, m.name)]
 
-    async def infer(self, model: Model, windows: NDArray[np.float32]) -> Outputs:
-        """Score windows, float32 [N, T, F], given by the caller; nothing is remembered or logged."""
+    def model(self, name: str, version: str | None = None) -> Model:
+        """The champion of `name`, or the version asked for; NotFound for another name or version."""
+        served = self.versions(name)
+        if not served:
+            raise NotFound(f"model {name!r} is not served here: {self._served()}")
+        for model in served:
+            if version in (None, model.version):
+                return model
+        known = ", ".join(model.version for model in served)
+        plural = "versions are" if len(served) > 1 else "version is"
+        raise NotFound(f"model {name} has no version {str(version)[:40]!r} here: the {plural} {known}")
+
+    def infer(self, model: Model, windows: NDArray[np.float32]) -> Outputs | Awaitable[Outputs]:
+        """Score windows, float32 [N, T, F], given by the caller; nothing is remembered or logged.
+
+        Many at once are scored in a thread, and have to be awaited.
+        """
         expected = (model.runtime.window, model.runtime.features)
         if windows.ndim != 3 or windows.shape[1:] != expected or len(windows) == 0:
             raise BadRequest(
@@ -113,11 +130,11 @@ class Plane:
             )
         if len(windows) <= INLINE_WINDOWS:
             return model.score(windows)
-        return await asyncio.to_thread(model.score, windows)
+        return asyncio.to_thread(model.score, windows)
 
     def _served(self) -> str:
-        names = [f"{s.current.model.name} version {s.current.model.version}" for s in self.slots if s.current]
-        return ", ".join(names) + " is" if names else "no model is loaded yet; wait for the registry"
+        names = ", ".join(f"{model.name} version {model.version}" for model in self.versions())
+        return f"served: {names}" if names else "no model is loaded yet; wait for the registry"
 
     def _slot(self, symbol: str, timeframe: str | None) -> Slot:
         served = [(s, s.current.model.manifest) for s in self.slots if s.current is not None]

@@ -12,7 +12,7 @@ from core.errors import ArtifactError
 from serving.artefact import Golden
 
 INPUT = "features"
-OUTPUTS = ("probability", "base_probabilities", "confidence")
+OUTPUTS = ("probability", "base_probabilities", "confidence", "class_probabilities")
 _FAULTS = (
     native.EPFail,
     native.Fail,
@@ -30,17 +30,18 @@ _EXTERNAL = b"\x0a\x08location"
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the graph says of N windows: float64 [N], [N, M] and [N]."""
+    """What the graph says of N windows: float64 [N], [N, M], [N] and [N, K]."""
 
     probability: NDArray[np.float64]
     base_probabilities: NDArray[np.float64]
     confidence: NDArray[np.float64]
+    class_probabilities: NDArray[np.float64]
 
 
 class Runtime:
     """A loaded graph; `run` may be called from several threads."""
 
-    def __init__(self, model: bytes, *, window: int, features: int, base_models: int) -> None:
+    def __init__(self, model: bytes, *, window: int, features: int, base_models: int, classes: int) -> None:
         """Load `model`; ArtifactError when it is not the graph the manifest describes."""
         if _EXTERNAL in model:
             raise ArtifactError("model.onnx refers to data outside the file: export it as one file")
@@ -52,13 +53,19 @@ class Runtime:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except _FAULTS as error:
             raise ArtifactError(f"model.onnx cannot be loaded ({error}): export the bundle again") from error
-        self.window, self.features, self.base_models = window, features, base_models
+        self.window, self.features = window, features
+        self.output_shapes: dict[str, tuple[int | None, ...]] = {
+            "probability": (None,),
+            "base_probabilities": (None, base_models),
+            "confidence": (None,),
+            "class_probabilities": (None, classes),
+        }
+        """Of each output; None is the number of windows."""
         self._check_signature()
 
     def run(self, windows: NDArray[np.float32]) -> Outputs:
         """Score windows, float32 [N, T, F], the newest row last; NaN is a missing feature."""
-        probability, base, confidence = self._session.run(OUTPUTS, {INPUT: windows})
-        return Outputs(probability, base, confidence)
+        return Outputs(*self._session.run(OUTPUTS, {INPUT: windows}))
 
     def check_golden(self, golden: Golden) -> None:
         """Score the recorded cases; ArtifactError when an output is off by more than their tolerance."""
@@ -74,7 +81,9 @@ class Runtime:
                 f"model.onnx cannot score its golden cases ({error}): export it again"
             ) from error
         for name in OUTPUTS:
-            self._compare(name, np.asarray(getattr(golden, name)), getattr(found, name), golden.tolerance)
+            expected = getattr(golden, name)
+            if expected is not None:
+                self._compare(name, np.asarray(expected), getattr(found, name), golden.tolerance)
 
     @staticmethod
     def _compare(name: str, expected: NDArray[Any], found: NDArray[Any], tolerance: float) -> None:
@@ -89,22 +98,25 @@ class Runtime:
 
     def _check_signature(self) -> None:
         inputs = {i.name: (i.type, i.shape) for i in self._session.get_inputs()}
-        outputs = {o.name: o.type for o in self._session.get_outputs()}
-        kind, shape = inputs.get(INPUT, (None, []))
-        fits = (
-            kind == "tensor(float)" and len(inputs) == 1 and _fits(shape, (None, self.window, self.features))
-        )
-        if not fits or any(outputs.get(name) != "tensor(double)" for name in OUTPUTS):
+        outputs = {o.name: (o.type, o.shape) for o in self._session.get_outputs()}
+        wanted = {INPUT: ("tensor(float)", (None, self.window, self.features))}
+        answers = {name: ("tensor(double)", shape) for name, shape in self.output_shapes.items()}
+        fits = all(_fits(inputs.get(name), kind) for name, kind in wanted.items()) and len(inputs) == 1
+        if not fits or not all(_fits(outputs.get(name), kind) for name, kind in answers.items()):
+            shown = ", ".join(f"{name} {_shown(shape)}" for name, shape in self.output_shapes.items())
             raise ArtifactError(
                 f"model.onnx has inputs {inputs} and outputs {outputs}; expected {INPUT} float "
-                f"[N, {self.window}, {self.features}] and double {', '.join(OUTPUTS)}: export it again"
+                f"[N, {self.window}, {self.features}] and double {shown}: export it again"
             )
 
 
-def _fits(shape: list[Any], wanted: tuple[int | None, ...]) -> bool:
-    if len(shape) != len(wanted):
+def _fits(found: tuple[str, list[Any]] | None, wanted: tuple[str, tuple[int | None, ...]]) -> bool:
+    """True when type and shape of a tensor allow what is wanted; a size that is no number is free."""
+    if found is None or found[0] != wanted[0] or len(found[1]) != len(wanted[1]):
         return False
-    return all(
-        not isinstance(have, int) or need is None or have == need
-        for have, need in zip(shape, wanted, strict=True)
-    )
+    sizes = zip(found[1], wanted[1], strict=True)
+    return all(not isinstance(have, int) or need is None or have == need for have, need in sizes)
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return f"[{', '.join('N' if size is None else str(size) for size in shape)}]"

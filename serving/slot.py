@@ -15,7 +15,7 @@ from serving.last_good import LastGood
 from serving.loaded import Loaded
 from serving.memory import Memory
 from serving.metrics import Metrics
-from serving.model import fresh_states, load_model
+from serving.model import Model, fresh_states, load_model
 from serving.patience import PATIENCE_SECONDS, Patience
 from serving.resolver import Pointer, Resolver
 
@@ -86,6 +86,14 @@ class Slot:
         if self._current is None:
             raise NotReady("no model is loaded yet: wait for the registry, or run `bellwether run`")
         return self._current
+
+    @property
+    def versions(self) -> list[Model]:
+        """What is loaded: the champion, then its challenger; nothing before the first champion."""
+        if self._current is None:
+            return []
+        rival = self.challenger.current if self.challenger is not None else None
+        return [self._current.model, *([rival.model] if rival is not None else [])]
 
     @property
     def log(self) -> PredictionLog | None:

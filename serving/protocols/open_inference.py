@@ -4,6 +4,7 @@ Sources: the Open Inference Protocol specification, inference_rest; Triton's bin
 extension. One extension of our own: null in `data` is a missing feature (NaN), which JSON cannot say.
 """
 
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
@@ -91,31 +92,31 @@ _flat = msgspec.json.Decoder(FlatBody)
 def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
 
-    async def live(request: Request) -> Response:
+    def live(request: Request) -> Response:
         return answer({"live": True})
 
-    async def ready(request: Request) -> Response:
+    def ready(request: Request) -> Response:
         complaints = [text for slot in plane.slots for text in slot.status.complaints]
         return answer({"ready": plane.ready, "degraded": complaints}, 200 if plane.ready else 503)
 
-    async def server(request: Request) -> Response:
+    def server(request: Request) -> Response:
         return answer(SERVER)
 
-    async def metadata(request: Request) -> Response:
-        return answer(_metadata(plane.model(*request.parameters)))
+    def metadata(request: Request) -> Response:
+        model = plane.model(*request.parameters)
+        return answer(describe(model, [known.version for known in plane.versions(model.name)]))
 
-    async def model_ready(request: Request) -> Response:
+    def model_ready(request: Request) -> Response:
         model = plane.model(*request.parameters)
         return answer({"name": model.name, "ready": True})
 
-    async def index(request: Request) -> Response:
-        served = [slot.current.model for slot in plane.slots if slot.current]
+    def index(request: Request) -> Response:
         return answer(
-            [{"name": m.name, "version": m.version, "state": "READY", "reason": ""} for m in served]
+            [{"name": m.name, "version": m.version, "state": "READY", "reason": ""} for m in plane.versions()]
         )
 
-    async def infer(request: Request) -> Response:
-        return await _answer_infer(plane, request)
+    def infer(request: Request) -> Response | Awaitable[Response]:
+        return _answer_infer(plane, request)
 
     router.add("GET", "/v2", server)
     router.add("GET", "/v2/health/live", live)
@@ -127,29 +128,37 @@ def routes(router: Router, plane: Plane) -> None:
         router.add("POST", f"{base}/infer", infer)
 
 
-def _metadata(model: Model) -> dict[str, Any]:
-    shape = [-1, model.runtime.window, model.runtime.features]
-    tails: list[list[int]] = [[-1], [-1, model.runtime.base_models], [-1]]
-    outputs = [{"name": n, "datatype": "FP64", "shape": s} for n, s in zip(OUTPUTS, tails, strict=True)]
-    inputs = [{"name": INPUT, "datatype": "FP32", "shape": shape}]
+def describe(model: Model, versions: list[str]) -> dict[str, Any]:
+    """Of `model`, whose shapes may differ between its versions."""
+    runtime = model.runtime
+    shapes = {name: [-1 if n is None else n for n in shape] for name, shape in runtime.output_shapes.items()}
+    shape = [-1, runtime.window, runtime.features]
     return {
         "name": model.name,
-        "versions": [model.version],
+        "versions": versions,
         "platform": "onnx_onnxv1",
-        "inputs": inputs,
-        "outputs": outputs,
+        "inputs": [{"name": INPUT, "datatype": "FP32", "shape": shape}],
+        "outputs": [{"name": name, "datatype": "FP64", "shape": shape} for name, shape in shapes.items()],
     }
 
 
-async def _answer_infer(plane: Plane, request: Request) -> Response:
+def _answer_infer(plane: Plane, request: Request) -> Response | Awaitable[Response]:
     body, tail = _parse(request)
     model = plane.model(*request.parameters)
-    wanted = _wanted(body)
-    outputs = await plane.infer(model, _windows(body.inputs, tail))
+    wanted = wanted_outputs(body)
+    outputs = plane.infer(model, read_windows(body.inputs, tail))
     reply: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if body.id is not None:
         reply["id"] = body.id
-    return _reply(reply, outputs, wanted)
+    if isinstance(outputs, Outputs):
+        return _reply(reply, outputs, wanted)
+    return _reply_later(reply, outputs, wanted)
+
+
+async def _reply_later(
+    reply: dict[str, Any], outputs: Awaitable[Outputs], wanted: list[tuple[str, bool]]
+) -> Response:
+    return _reply(reply, await outputs, wanted)
 
 
 def _parse(request: Request) -> tuple[InferBody, bytes | None]:
@@ -171,8 +180,8 @@ def _parse(request: Request) -> tuple[InferBody, bytes | None]:
         return request.decode(_infer), None
 
 
-def _wanted(body: InferBody) -> list[tuple[str, bool]]:
-    """Names of the outputs to answer, and whether each is binary."""
+def wanted_outputs(body: InferBody) -> list[tuple[str, bool]]:
+    """Names of the outputs to answer, and whether each is binary; BadRequest when one does not exist."""
     default = bool(body.parameters.binary_data_output)
     if not body.outputs:
         return [(name, default) for name in OUTPUTS]
@@ -208,7 +217,8 @@ def _reply(reply: dict[str, Any], outputs: Outputs, wanted: list[tuple[str, bool
     return Response(200, b"".join([head, *blobs]), b"application/octet-stream", [length])
 
 
-def _windows(inputs: list[Tensor], tail: bytes | None) -> NDArray[np.float32]:
+def read_windows(inputs: Sequence[Tensor], tail: bytes | None) -> NDArray[np.float32]:
+    """The one input, float32 [N, T, F]; `tail` has the bytes of a binary one. BadRequest otherwise."""
     if len(inputs) != 1 or inputs[0].name != INPUT:
         found = [tensor.name for tensor in inputs][:5]
         raise BadRequest(f"inputs {found}: exactly one input named {INPUT!r} is expected")

@@ -57,6 +57,7 @@ def test_golden_cases_replay(bundle: Path) -> None:
     assert answers.probability.tolist() == golden["probability"]
     assert answers.base.tolist() == golden["base_probabilities"]
     assert answers.confidence.tolist() == golden["confidence"]
+    assert answers.classes.tolist() == golden["class_probabilities"]
 
 
 def test_the_state_holds_checkpoint_and_window(bundle: Path, export_data: Dataset) -> None:

@@ -33,6 +33,7 @@ from core.files import replace_directory, sha256_file
 from core.settings import child_environment
 from core.signal import Thresholds
 from features import Stream, definitions
+from serving.runtime import OUTPUTS
 
 WINDOW = 4
 AS_OF_ROW = 600
@@ -56,7 +57,11 @@ def make_bars(rows: int = 900, seed: int = 5) -> pd.DataFrame:
     return pd.DataFrame(columns, index=index)
 
 
-def make_graph(features: int, window: int = WINDOW, bias: float = 0.0) -> onnx.ModelProto:
+CLASSES = {2: ["down", "up"], 3: ["down", "flat", "up"]}
+
+
+def make_graph(features: int, window: int = WINDOW, bias: float = 0.0, classes: int = 2) -> onnx.ModelProto:
+    """p is of "up"; of two classes the other is 1 - p, of three they are (1-p)², 2p(1-p) and p²."""
     rng = np.random.default_rng(int(bias * 100) + 1)
     weights = rng.normal(0, 0.1, (features, 2))
     constants = {
@@ -83,6 +88,8 @@ def make_graph(features: int, window: int = WINDOW, bias: float = 0.0) -> onnx.M
         helper.make_node("Mul", ["probability", "two"], ["doubled"]),
         helper.make_node("Sub", ["doubled", "one"], ["centred"]),
         helper.make_node("Abs", ["centred"], ["confidence"]),
+        helper.make_node("Sub", ["one", "probability"], ["other"]),
+        *_class_nodes(classes),
     ]
     double = TensorProto.DOUBLE
     graph = helper.make_graph(
@@ -93,10 +100,29 @@ def make_graph(features: int, window: int = WINDOW, bias: float = 0.0) -> onnx.M
             helper.make_tensor_value_info("probability", double, ["N"]),
             helper.make_tensor_value_info("base_probabilities", double, ["N", 2]),
             helper.make_tensor_value_info("confidence", double, ["N"]),
+            helper.make_tensor_value_info("class_probabilities", double, ["N", classes]),
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 21)])
+
+
+def _class_nodes(classes: int) -> list[onnx.NodeProto]:
+    parts = ["other", "probability"]
+    nodes = []
+    if classes == 3:
+        parts = ["both_down", "flat", "both_up"]
+        nodes = [
+            helper.make_node("Mul", ["other", "other"], ["both_down"]),
+            helper.make_node("Mul", ["doubled", "other"], ["flat"]),
+            helper.make_node("Mul", ["probability", "probability"], ["both_up"]),
+        ]
+    columns = [f"{part}_column" for part in parts]
+    nodes += [
+        helper.make_node("Unsqueeze", [part, "axis"], [column])
+        for part, column in zip(parts, columns, strict=True)
+    ]
+    return [*nodes, helper.make_node("Concat", columns, ["class_probabilities"], axis=1)]
 
 
 def seal_manifest(directory: Path, manifest: Manifest) -> None:
@@ -117,6 +143,7 @@ def make_bundle(
     window: int = WINDOW,
     symbol: str = "sp500",
     timeframe: str = "1d",
+    classes: int = 2,
 ) -> Path:
     """A bundle as of bar `row`; `bias` makes a different model, `own` adds features to those of core."""
     chosen = {name: text for name, text in definitions("core").items() if names is None or name in names}
@@ -127,7 +154,7 @@ def make_bundle(
         for time, values in zip(bars.index[: row + 1], bars.iloc[: row + 1].to_numpy().tolist(), strict=True)
     ]
     tail = np.array(rows[-window:], dtype=np.float32)
-    graph = make_graph(len(chosen), window, bias).SerializeToString()
+    graph = make_graph(len(chosen), window, bias, classes).SerializeToString()
     with replace_directory(directory) as fresh:
         (fresh / MODEL).write_bytes(graph)
         (fresh / STATE).write_bytes(pack_state(stream.checkpoint(), tail))
@@ -145,7 +172,7 @@ def make_bundle(
                 features=[FeatureDefinition(name, text) for name, text in chosen.items()],
                 warmup=stream.bars - stream.complete,
                 window=window,
-                classes=["down", "up"],
+                classes=CLASSES[classes],
                 base_models=["logistic", "lstm"],
                 thresholds=Thresholds(0.6, 0.52, 0.48, 0.4),
                 label={},
@@ -183,8 +210,7 @@ def _golden(graph: bytes, tail: np.ndarray) -> str:
     cases[1, -1, 0] = np.nan
     outputs = ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"features": cases})
     inputs = [[[None if math.isnan(v) else v for v in row] for row in case] for case in cases.tolist()]
-    names = ("probability", "base_probabilities", "confidence")
-    values = {name: value.tolist() for name, value in zip(names, outputs, strict=True)}
+    values = {name: value.tolist() for name, value in zip(OUTPUTS, outputs, strict=True)}
     return msgspec.json.encode({"inputs": inputs, **values, "tolerance": 1e-5}).decode()
 
 

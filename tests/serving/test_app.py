@@ -193,6 +193,7 @@ def test_null_is_a_missing_feature(app: App) -> None:
         "probability",
         "base_probabilities",
         "confidence",
+        "class_probabilities",
     ]
 
 

@@ -1,6 +1,5 @@
 """Open Inference Protocol v2, by Triton's own client and by hand: every form of tensor in and out."""
 
-import asyncio
 import gzip
 import itertools
 import zlib
@@ -18,10 +17,11 @@ from serving.app import App
 from serving.http import Limits
 from serving.plane import Plane
 from tests.serving.kit import Service
+from tests.serving.wire import run
 
 INFER = "/v2/models/sp500-1d/infer"
 SHAPE = [1, 4, 89]
-NAMES = ("probability", "base_probabilities", "confidence")
+NAMES = ("probability", "base_probabilities", "confidence", "class_probabilities")
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,9 @@ def app(new_plane: Callable[[Path], Plane], bundle: Path) -> App:
 
 
 def _post(app: App, body: bytes, **headers: str) -> httpx.Response:
-    async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            return await client.post(INFER, content=body, headers=named)
-
-    return asyncio.run(call())
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    response: httpx.Response = run(app, lambda client: client.post(INFER, content=body, headers=named))
+    return response
 
 
 def _windows(count: int = 3) -> np.ndarray:

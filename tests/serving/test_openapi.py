@@ -1,6 +1,5 @@
 """The OpenAPI document tells the truth about what is answered; /docs shows all of it on one page."""
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from serving.app import App
 from serving.plane import Plane
 from serving.protocols.openapi import document
 from tests.serving.kit import as_body
+from tests.serving.wire import run
 
 TENSOR = {"name": "features", "shape": [1, 4, 89], "datatype": "FP32", "data": [0.5] * 356}
 POSTS: dict[str, Any] = {
@@ -33,12 +33,8 @@ def app(new_plane: Callable[[Path], Plane], bundle: Path) -> App:
 
 
 def _call(app: App, method: str, path: str, body: Any = None) -> httpx.Response:
-    async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, json=body)
-
-    return asyncio.run(call())
+    response: httpx.Response = run(app, lambda client: client.request(method, path, json=body))
+    return response
 
 
 def _validate(value: Any, schema: dict[str, Any]) -> None:

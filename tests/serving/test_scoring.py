@@ -1,6 +1,5 @@
 """MLflow's scoring protocol, and GET /v1/features."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import features
 from serving.app import App
 from serving.plane import Plane
 from serving.protocols.scoring import PROTOCOL_VERSION
+from serving.runtime import OUTPUTS
 from tests.serving.kit import as_body
+from tests.serving.wire import run
 
 
 @pytest.fixture
@@ -24,12 +25,8 @@ def app(new_plane: Callable[[Path], Plane], bundle: Path) -> App:
 
 
 def _call(app: App, method: str, path: str, **options: Any) -> httpx.Response:
-    async def call() -> httpx.Response:
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **options)
-
-    return asyncio.run(call())
+    response: httpx.Response = run(app, lambda client: client.request(method, path, **options))
+    return response
 
 
 def _names(app: App) -> list[str]:
@@ -38,7 +35,7 @@ def _names(app: App) -> list[str]:
 
 def _score(app: App, windows: np.ndarray) -> dict[str, Any]:
     outputs = app.plane.slots[0].require().model.score(windows)
-    return {n: getattr(outputs, n).tolist() for n in ("probability", "base_probabilities", "confidence")}
+    return {name: getattr(outputs, name).tolist() for name in OUTPUTS}
 
 
 WINDOWS = np.random.default_rng(3).normal(size=(3, 4, 89)).astype(np.float32)

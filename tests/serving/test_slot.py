@@ -3,7 +3,9 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pandas as pd
@@ -125,6 +127,17 @@ def _external(tmp_path: Path) -> bytes:
     return (tmp_path / "e.onnx").read_bytes()
 
 
+def _without(graph: onnx.ModelProto, output: str) -> bytes:
+    kept = [known for known in graph.graph.output if known.name != output]
+    del graph.graph.output[:]
+    graph.graph.output.extend(kept)
+    return graph.SerializeToString()
+
+
+def _golden(bundle: Path, **changes: Any) -> bytes:
+    return msgspec.json.encode({**msgspec.json.decode((bundle / GOLDEN).read_bytes()), **changes})
+
+
 def test_content_that_does_not_hold_is_refused(new_slot: NewSlot, bundle: Path, tmp_path: Path) -> None:
     state = (bundle / STATE).read_bytes()
     cases = [
@@ -132,8 +145,12 @@ def test_content_that_does_not_hold_is_refused(new_slot: NewSlot, bundle: Path, 
         (MODEL, _external(tmp_path), "outside the file"),
         (MODEL, make_graph(89, bias=0.7).SerializeToString(), "golden probability differs"),
         (MODEL, make_graph(88).SerializeToString(), "expected features float"),
+        (MODEL, make_graph(89, classes=3).SerializeToString(), r"class_probabilities \[N, 2\]: export"),
+        (MODEL, _without(make_graph(89), "class_probabilities"), r"class_probabilities \[N, 2\]: export"),
         (MODEL, make_graph(89, window=5).SerializeToString(), "expected features float"),
         (GOLDEN, b'{"inputs":[]}', "golden.json"),
+        (GOLDEN, _golden(bundle, class_probabilities=[[0.5, 0.5]] * 2), "class_probabilities differs"),
+        (GOLDEN, _golden(bundle, class_probabilities=[[1.0]] * 2), "class_probabilities has shape"),
         (STATE, state[:-1], "state.bin"),
         (STATE, pack_state(b"other definitions", np.zeros((4, 89), np.float32)), "state.bin does not fit"),
         (STATE, pack_state(b"", np.zeros((3, 89), np.float32)), "window of shape"),
@@ -142,6 +159,13 @@ def test_content_that_does_not_hold_is_refused(new_slot: NewSlot, bundle: Path, 
         directory = _swap_file(bundle, tmp_path / str(number), name, data)
         with pytest.raises(ArtifactError, match=message):
             new_slot(DirectoryResolver(directory)).start()
+
+
+def test_golden_cases_without_class_probabilities_are_of_an_earlier_export(
+    new_slot: NewSlot, bundle: Path, tmp_path: Path
+) -> None:
+    older = _swap_file(bundle, tmp_path / "b", GOLDEN, _golden(bundle, class_probabilities=None))
+    new_slot(DirectoryResolver(older)).start()
 
 
 def test_live_state_continues_bit_for_bit_across_a_swap(
