@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -47,19 +47,12 @@ class Plane:
         """True when a model is loaded: one that is missing must not take the others away."""
         return any(slot.current is not None for slot in self.slots)
 
-    def bars(
-        self, bars: Sequence[Bar], timeframe: str | None = None
-    ) -> list[Signal] | Awaitable[list[Signal]]:
-        """One signal per bar, in order; to be awaited when others are ahead, or for many bars.
+    async def bars(self, bars: Sequence[Bar], timeframe: str | None = None) -> list[Signal]:
+        """One signal per bar, in order.
 
         All or nothing: a bar that breaks a rule (BarRefused) or is not newer than the last (StaleBar)
         refuses the request before any bar changes the state.
         """
-        if self._turn.locked() or len(bars) > CHUNK:
-            return self._bars_in_turn(bars, timeframe)
-        return self._told([self._advance(slot, chunk) for slot, chunk in self._plan(bars, timeframe)])
-
-    async def _bars_in_turn(self, bars: Sequence[Bar], timeframe: str | None) -> list[Signal]:
         async with self._turn:
             parts: list[list[Signal]] = []
             for slot, chunk in self._plan(bars, timeframe):
@@ -67,6 +60,12 @@ class Plane:
                     await asyncio.sleep(0)
                 parts.append(self._advance(slot, chunk))
             return self._told(parts)
+
+    def bars_at_once(self, bars: Sequence[Bar], timeframe: str | None = None) -> list[Signal] | None:
+        """What `bars` gives, when there are few and nobody is ahead; else None, and nothing is done."""
+        if len(bars) > CHUNK or self._turn.locked():
+            return None
+        return self._told([self._advance(slot, chunk) for slot, chunk in self._plan(bars, timeframe)])
 
     def _told(self, parts: list[list[Signal]]) -> list[Signal]:
         signals = [signal for part in parts for signal in part]
@@ -118,19 +117,19 @@ class Plane:
         plural = "versions are" if len(served) > 1 else "version is"
         raise NotFound(f"model {name} has no version {str(version)[:40]!r} here: the {plural} {known}")
 
-    def infer(self, model: Model, windows: NDArray[np.float32]) -> Outputs | Awaitable[Outputs]:
-        """Score windows, float32 [N, T, F], given by the caller; nothing is remembered or logged.
+    async def infer(self, model: Model, windows: NDArray[np.float32]) -> Outputs:
+        """Score windows, float32 [N, T, F], given by the caller; nothing is remembered or logged."""
+        found = self.infer_at_once(model, windows)
+        return await asyncio.to_thread(model.score, windows) if found is None else found
 
-        Many at once are scored in a thread, and have to be awaited.
-        """
+    def infer_at_once(self, model: Model, windows: NDArray[np.float32]) -> Outputs | None:
+        """What `infer` gives, when there are few windows; None when a thread had better do it."""
         expected = (model.runtime.window, model.runtime.features)
         if windows.ndim != 3 or windows.shape[1:] != expected or len(windows) == 0:
             raise BadRequest(
                 f"features has shape {list(windows.shape)}: [N, {expected[0]}, {expected[1]}] is expected"
             )
-        if len(windows) <= INLINE_WINDOWS:
-            return model.score(windows)
-        return asyncio.to_thread(model.score, windows)
+        return model.score(windows) if len(windows) <= INLINE_WINDOWS else None
 
     def _served(self) -> str:
         names = ", ".join(f"{model.name} version {model.version}" for model in self.versions())

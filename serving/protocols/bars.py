@@ -1,6 +1,7 @@
 """POST /v1/bars: raw bars in, signals out."""
 
-from typing import Annotated
+from collections.abc import Awaitable
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -55,25 +56,42 @@ _many = msgspec.json.Decoder(BarsBody)
 def routes(router: Router, plane: Plane, limits: Limits) -> None:
     """Mount the protocol."""
 
-    async def post(request: Request) -> Response:
-        return answer(await signals(plane, limits, request.body))
+    def post(request: Request) -> Response | Awaitable[Response]:
+        asked = read(limits, request.body)
+        signals = plane.bars_at_once(asked.bars, asked.timeframe)
+        return answer(asked.shape(signals)) if signals is not None else _later(plane, asked)
 
     router.add("POST", "/v1/bars", post)
 
 
-async def signals(plane: Plane, limits: Limits, body: bytes) -> Signal | SignalsBody:
-    """What the plane says of a JSON bar, or of {"bars": […]}; BadRequest or BarRefused says why not."""
+class Asked(NamedTuple):
+    """What a body asks, and the shape of its answer."""
+
+    bars: list[Bar]
+    timeframe: str | None
+    many: bool
+
+    def shape(self, signals: list[Signal]) -> Signal | SignalsBody:
+        """One signal for one bar, {"signals": […]} for {"bars": […]}."""
+        return SignalsBody(signals) if self.many else signals[0]
+
+
+def read(limits: Limits, body: bytes) -> Asked:
+    """A JSON bar, or {"bars": […]}; BadRequest or BarRefused says what is wrong."""
     if b'"bars"' in body and decode(body, _probe).bars is not msgspec.UNSET:
-        return await _signals_of_many(plane, limits, decode(body, _many).bars)
+        return _read_many(limits, decode(body, _many).bars)
     one = decode(body, _one)
-    return (await plane.bars([one.bar()], one.timeframe))[0]
+    return Asked([one.bar()], one.timeframe, many=False)
 
 
-async def _signals_of_many(plane: Plane, limits: Limits, bodies: list[BarBody]) -> SignalsBody:
+def _read_many(limits: Limits, bodies: list[BarBody]) -> Asked:
     if not 1 <= len(bodies) <= limits.bars:
         raise BadRequest(f"{len(bodies)} bars: 1 to {limits.bars} are accepted in one request")
     timeframes = {body.timeframe for body in bodies}
     if len(timeframes) > 1:
         raise BadRequest("bars of several timeframes: send one request per timeframe")
-    bars = [body.bar() for body in bodies]
-    return SignalsBody(await plane.bars(bars, timeframes.pop()))
+    return Asked([body.bar() for body in bodies], timeframes.pop(), many=True)
+
+
+async def _later(plane: Plane, asked: Asked) -> Response:
+    return answer(asked.shape(await plane.bars(asked.bars, asked.timeframe)))

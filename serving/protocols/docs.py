@@ -27,7 +27,7 @@ td { padding-right: 1rem; vertical-align: top; }
 def routes(router: Router) -> None:
     """Mount the protocol."""
 
-    async def get(request: Request) -> Response:
+    def get(request: Request) -> Response:
         return Response(200, page().encode(), CONTENT_TYPE, [_POLICY])
 
     router.add("GET", "/docs", get)

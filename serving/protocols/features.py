@@ -42,7 +42,7 @@ class FeaturesBody(msgspec.Struct, frozen=True):
 def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
 
-    async def get(request: Request) -> Response:
+    def get(request: Request) -> Response:
         return answer(_features(plane, request.parameters[0], request.query("timeframe")))
 
     router.add("GET", "/v1/features/{symbol}", get)

@@ -15,7 +15,7 @@ CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
 
-    async def get(request: Request) -> Response:
+    def get(request: Request) -> Response:
         text = "\n".join([*plane.metrics.lines(), *_models(plane.slots)]) + "\n"
         return Response(200, text.encode(), CONTENT_TYPE)
 

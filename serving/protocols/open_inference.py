@@ -146,13 +146,14 @@ def _answer_infer(plane: Plane, request: Request) -> Response | Awaitable[Respon
     body, tail = _parse(request)
     model = plane.model(*request.parameters)
     wanted = wanted_outputs(body)
-    outputs = plane.infer(model, read_windows(body.inputs, tail))
+    windows = read_windows(body.inputs, tail)
     reply: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
     if body.id is not None:
         reply["id"] = body.id
-    if isinstance(outputs, Outputs):
+    outputs = plane.infer_at_once(model, windows)
+    if outputs is not None:
         return _reply(reply, outputs, wanted)
-    return _reply_later(reply, outputs, wanted)
+    return _reply_later(reply, plane.infer(model, windows), wanted)
 
 
 async def _reply_later(

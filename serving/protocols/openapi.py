@@ -38,7 +38,7 @@ _STREAM_TEXT = (
 def routes(router: Router) -> None:
     """Mount the protocol."""
 
-    async def get(request: Request) -> Response:
+    def get(request: Request) -> Response:
         return Response(200, _encoded())
 
     router.add("GET", "/openapi.json", get)

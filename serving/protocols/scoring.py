@@ -52,10 +52,10 @@ _windows_in_cells = msgspec.json.Decoder(list[tuple[list[list[Number]]]])
 def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
 
-    async def ping(request: Request) -> Response:
+    def ping(request: Request) -> Response:
         return Response(200 if plane.ready else 503, b"\n")
 
-    async def version(request: Request) -> Response:
+    def version(request: Request) -> Response:
         return Response(200, PROTOCOL_VERSION.encode())
 
     async def invocations(request: Request) -> Response:

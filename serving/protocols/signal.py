@@ -7,7 +7,7 @@ from serving.plane import Plane
 def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
 
-    async def get(request: Request) -> Response:
+    def get(request: Request) -> Response:
         return answer(plane.signal(request.parameters[0], request.query("timeframe")))
 
     router.add("GET", "/v1/signal/{symbol}", get)

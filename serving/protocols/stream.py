@@ -23,7 +23,7 @@ from serving.errors import BadRequest, NotFound, ServingError, TooManyStreams, U
 from serving.guard import Guard
 from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, decode, encode
 from serving.plane import Plane
-from serving.protocols.bars import Text, signals
+from serving.protocols.bars import Text, read
 from serving.subscription import Subscription
 
 PATH = "/v1/stream"
@@ -65,7 +65,7 @@ _probe = msgspec.json.Decoder(_Probe)
 def routes(router: Router) -> None:
     """Mount what plain HTTP gets on this path."""
 
-    async def get(request: Request) -> Response:
+    def get(request: Request) -> Response:
         raise UpgradeRequired(f"{PATH} is a WebSocket: connect to ws://…{PATH}")
 
     router.add("GET", PATH, get)
@@ -160,7 +160,8 @@ class Streams:
                 return _changed(subscription, decode(body, _control))
             if reads_only:
                 raise BadRequest("this stream only reads: connect without ?subscribe to send bars")
-            return await signals(self._plane, self._limits, body)
+            asked = read(self._limits, body)
+            return asked.shape(await self._plane.bars(asked.bars, asked.timeframe))
         except ServingError as error:
             return {"error": str(error), "status": error.status}
         finally:
