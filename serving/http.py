@@ -99,7 +99,9 @@ def decode(data: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[T]") -> T:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not what is expected: {error}") from error
+        not_json = any(word in bytes(data) for word in (b"NaN", b"Infinity"))
+        hint = "; NaN and Infinity are not JSON: send null for a missing feature" if not_json else ""
+        raise BadRequest(f"the body is not what is expected: {error}{hint}") from error
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
 

@@ -1,6 +1,7 @@
 """MLflow's scoring protocol, and GET /v1/features."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from serving.app import App
 from serving.plane import Plane
 from serving.protocols.scoring import PROTOCOL_VERSION
 from serving.runtime import OUTPUTS
-from tests.serving.kit import as_body
+from tests.serving.kit import Service, as_body
 from tests.serving.wire import run
 
 
@@ -42,6 +43,55 @@ WINDOWS = np.random.default_rng(3).normal(size=(3, 4, 89)).astype(np.float32)
 ROWS = WINDOWS[:, -1]
 ROW_WINDOWS = np.full_like(WINDOWS, np.nan)
 ROW_WINDOWS[:, -1] = ROWS
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("service"), bundle=bundle)
+    yield service
+    service.stop()
+
+
+def _asked_over_v2(live: Service, windows: np.ndarray) -> dict[str, Any]:
+    tensor = {
+        "name": "features",
+        "shape": list(windows.shape),
+        "datatype": "FP32",
+        "data": [None if value != value else value for value in windows.ravel().tolist()],
+    }
+    answer = httpx.post(f"{live.url}/v2/models/sp500-1d/infer", json={"inputs": [tensor]}).json()
+    return {o["name"]: np.reshape(o["data"], o["shape"]).tolist() for o in answer["outputs"]}
+
+
+# of MLflow's own code, when it is imported
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+def test_mlflows_own_client_gets_the_numbers_of_v2(live: Service, app: App) -> None:
+    from mlflow.models import convert_input_example_to_serving_input
+    from mlflow.pyfunc.scoring_server.client import ScoringServerClient
+    from mlflow.utils.proto_json_utils import dump_input_data
+
+    client = ScoringServerClient(*live.address.split(":"))
+    client.wait_server_ready(10)
+    assert client.get_version() == VERSION
+    frame = pd.DataFrame(ROWS, columns=_names(app))
+    cells = pd.DataFrame({"features": list(WINDOWS)})
+    by_form = {
+        "inputs": ([WINDOWS, WINDOWS.tolist()], [ROWS]),
+        "named inputs": ([convert_input_example_to_serving_input({"features": WINDOWS})], []),
+        "instances": (
+            [dump_input_data(WINDOWS, inputs_key="instances")],
+            [dump_input_data(frame.to_dict("records"), inputs_key="instances")],
+        ),
+        "dataframe_split": ([cells], [frame, convert_input_example_to_serving_input(frame)]),
+        "dataframe_records": ([], [json.dumps({"dataframe_records": frame.to_dict("records")})]),
+    }
+    for windows, place in ((WINDOWS, 0), (ROW_WINDOWS, 1)):
+        expected = _asked_over_v2(live, windows)
+        assert list(expected) == list(OUTPUTS)
+        for form, requests in by_form.items():
+            for request in requests[place]:
+                found = client.invoke(request, params={"ignored": 1}).get_predictions()
+                assert found.to_dict(orient="list") == expected, form
 
 
 @pytest.mark.parametrize("path", ["/ping", "/health"])
@@ -137,6 +187,14 @@ def test_missing_columns_are_named(app: App) -> None:
     rows = _records(_names(app))
     gone = rows[1].popitem()[0]
     assert gone in _call(app, "POST", "/invocations", json={"dataframe_records": rows}).json()["error"]
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_are_not_json_are_refused_with_the_remedy(app: App, word: str) -> None:
+    body = f'{{"inputs": [[{", ".join([word] * 89)}]]}}'
+    answer = _call(app, "POST", "/invocations", content=body)
+    assert answer.status_code == 400
+    assert "send null for a missing feature" in answer.json()["error"]
 
 
 def test_csv_is_refused(app: App) -> None:
