@@ -12,7 +12,14 @@ from serving.errors import BadRequest, BodyTooLarge, Overloaded, RateLimited, Un
 from serving.http import Limits, Request
 
 # Probes of an orchestrator pass freely; whole paths only, never a prefix or suffix.
-OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+OPEN_PATHS = frozenset(
+    {
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/inference.GRPCInferenceService/ServerLive",
+        "/inference.GRPCInferenceService/ServerReady",
+    }
+)
 # Bodies up to this size are not counted against the memory budget.
 SMALL_BODY = 64 * 1024
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,64}")
