@@ -7,17 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tritonclient.http as triton
 
 from core.bundle import CHALLENGER
 from core.signal import Signal
 from monitoring.prediction_log import feature_columns, read
+from serving.artefact import read_artefact
 from serving.bar import Bar
 from serving.challenger import Challenger, position
 from serving.metrics import Metrics
+from serving.model import load_model
 from serving.plane import Plane
 from serving.resolver import RegistryResolver
+from serving.runtime import OUTPUTS, Runtime
 from serving.slot import Slot
-from tests.serving.kit import FakeRegistry, eventually, make_bundle
+from tests.serving.kit import FakeRegistry, Service, eventually, make_bundle
 
 FEW = ["return_1", "return_20", "gap"]
 
@@ -191,6 +195,59 @@ def test_shares_are_stable_and_about_right() -> None:
     drawn = np.array([position(f"S{i}") for i in range(4000)])
     for share in (0.05, 0.5, 0.9):
         assert abs((drawn < share).mean() - share) < 0.03
+
+
+def _outputs(answer: triton.InferResult) -> dict[str, np.ndarray]:
+    return {name: answer.as_numpy(name) for name in OUTPUTS}
+
+
+def _given(runtime: Runtime, count: int) -> tuple[np.ndarray, triton.InferInput]:
+    shape = (count, runtime.window, runtime.features)
+    windows = np.random.default_rng(count).normal(size=shape).astype(np.float32)
+    given = triton.InferInput("features", list(shape), "FP32")
+    given.set_data_from_numpy(windows)
+    return windows, given
+
+
+@pytest.mark.parametrize("share", ["0", "1"], ids=["shadow", "canary"])
+def test_each_version_answers_by_its_number(
+    new_service: Callable[..., Service], tmp_path: Path, bars: pd.DataFrame, share: str
+) -> None:
+    home, name = tmp_path / "service", "sp500-1d"
+    directories = {
+        "1": make_bundle(tmp_path / "one", bars),
+        "2": make_bundle(tmp_path / "two", bars, names=FEW, window=2, version="2", classes=3),
+    }
+    registry = FakeRegistry(home / "mlflow" / "mlflow.db")
+    registry.promote(1, directories["1"])
+    service = new_service(home, BELLWETHER_CANARY_SHARE=share)
+    with triton.InferenceServerClient(service.address) as client:
+        registry.promote(2, directories["2"], alias=CHALLENGER)
+        assert eventually(lambda: bool(client.is_model_ready(name, "2")))
+        assert client.get_model_repository_index() == [
+            {"name": name, "version": version, "state": "READY", "reason": ""} for version in "12"
+        ]
+        for version, directory in directories.items():
+            runtime = load_model(read_artefact(directory))[0].runtime
+            windows, given = _given(runtime, 3)
+            answer = client.infer(name, [given], model_version=version)
+            assert answer.get_response()["model_version"] == version
+            for output, values in _outputs(answer).items():
+                np.testing.assert_array_equal(values, getattr(runtime.run(windows), output))
+            described = client.get_model_metadata(name, version)
+            assert described["versions"] == ["1", "2"]
+            assert described["inputs"][0]["shape"] == [-1, runtime.window, runtime.features]
+            if version == "1":
+                assert client.get_model_metadata(name) == described
+                assert client.infer(name, [given]).get_response()["model_version"] == "1"
+        assert described["outputs"][3]["shape"] == [-1, 3]
+        with pytest.raises(triton.InferenceServerException, match="the versions are 1, 2"):
+            client.infer(name, [given], model_version="3")
+        registry.alias(None, alias=CHALLENGER)
+        assert eventually(lambda: not client.is_model_ready(name, "2"))
+        with pytest.raises(triton.InferenceServerException, match="the version is 1"):
+            client.infer(name, [given], model_version="2")
+        assert client.get_model_metadata(name)["versions"] == ["1"]
 
 
 def test_a_bad_challenger_is_refused_and_the_champion_is_not_touched(

@@ -1,5 +1,6 @@
 """Open Inference Protocol v2, by Triton's own client and by hand: every form of tensor in and out."""
 
+import asyncio
 import gzip
 import itertools
 import zlib
@@ -12,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 import tritonclient.http as triton
+import tritonclient.http.aio as aio
 
 from serving.app import App
 from serving.http import Limits
@@ -22,6 +24,16 @@ from tests.serving.wire import run
 INFER = "/v2/models/sp500-1d/infer"
 SHAPE = [1, 4, 89]
 NAMES = ("probability", "base_probabilities", "confidence", "class_probabilities")
+MODEL = "sp500-1d"
+# what a client may say to a server that knows what to do with it, and this one may ignore
+EXTRAS: dict[str, Any] = {
+    "sequence_id": 5,
+    "sequence_start": True,
+    "sequence_end": True,
+    "priority": 3,
+    "timeout": 1_000_000,
+    "parameters": {"note": "text", "number": 1.5, "flag": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,24 +77,26 @@ def _given(windows: np.ndarray, binary: bool) -> triton.InferInput:
     return given
 
 
-MODES = list(itertools.product([True, False], [True, False, None], [None, "gzip", "deflate"]))
+MODES = list(itertools.product([True, False], [True, False, None], [None, "gzip", "deflate"], ["", "1"]))
 
 
-@pytest.mark.parametrize(("binary_in", "binary_out", "packed"), MODES)
+@pytest.mark.parametrize(("binary_in", "binary_out", "packed", "version"), MODES)
 def test_triton_client_in_every_mode(
     client: triton.InferenceServerClient,
     app: App,
     binary_in: bool,
     binary_out: bool | None,
     packed: str | None,
+    version: str,
 ) -> None:
     windows = _windows(60)
     windows[np.isnan(windows)] = 0.5
     wanted = None if binary_out is None else [triton.InferRequestedOutput(n, binary_out) for n in NAMES]
     result = client.infer(
-        "sp500-1d",
+        MODEL,
         [_given(windows, binary_in)],
         outputs=wanted,
+        model_version=version,
         request_id="7",
         request_compression_algorithm=packed,
         response_compression_algorithm=packed,
@@ -102,33 +116,105 @@ def test_triton_client_mixes_outputs_and_infers_in_the_background(
         triton.InferRequestedOutput("confidence", True),
         triton.InferRequestedOutput("probability", False),
     ]
-    result = client.async_infer("sp500-1d", [_given(windows, True)], outputs=wanted).get_result()
+    result = client.async_infer(MODEL, [_given(windows, True)], outputs=wanted).get_result()
     assert [output["name"] for output in result.get_response()["outputs"]] == ["confidence", "probability"]
     for name in ("confidence", "probability"):
         np.testing.assert_array_equal(result.as_numpy(name), _expected(app, windows)[name])
 
 
+def test_triton_client_may_say_more_than_is_asked_for(client: triton.InferenceServerClient, app: App) -> None:
+    windows = _windows()
+    result = client.infer(MODEL, [_given(windows, True)], headers={"x-request-id": "a"}, **EXTRAS)
+    assert [output["name"] for output in result.get_response()["outputs"]] == list(NAMES)
+    for name, values in _expected(app, windows).items():
+        np.testing.assert_array_equal(result.as_numpy(name), values)
+
+
+@pytest.mark.parametrize("packed", [None, "gzip", "deflate"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_triton_client_of_asyncio(live: Service, app: App, binary: bool, packed: str | None) -> None:
+    windows = np.nan_to_num(_windows(60))
+
+    async def ask() -> tuple[dict[str, Any], list[aio.InferResult]]:
+        async with aio.InferenceServerClient(live.address) as client:
+            assert await client.is_model_ready(MODEL, "1")
+            asked = [
+                client.infer(
+                    MODEL,
+                    [_given(windows, binary)],
+                    request_compression_algorithm=packed,
+                    response_compression_algorithm=packed,
+                    outputs=[triton.InferRequestedOutput(name, binary) for name in NAMES],
+                )
+                for _ in range(3)
+            ]
+            return await client.get_model_metadata(MODEL), await asyncio.gather(*asked)
+
+    metadata, results = asyncio.run(ask())
+    assert metadata["versions"] == ["1"]
+    for result, (name, values) in itertools.product(results, _expected(app, windows).items()):
+        np.testing.assert_array_equal(result.as_numpy(name), values)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_body_made_by_triton_is_sent_by_another_client(live: Service, app: App, binary: bool) -> None:
+    windows = np.nan_to_num(_windows())
+    wanted = [triton.InferRequestedOutput(name, binary) for name in NAMES]
+    make = triton.InferenceServerClient.generate_request_body
+    body, size = make([_given(windows, binary)], outputs=wanted, request_id="x")
+    headers = {} if size is None else {"Inference-Header-Content-Length": str(size)}
+    answer = httpx.post(f"{live.url}{INFER}", content=body, headers=headers)
+    length = answer.headers.get("inference-header-content-length")
+    read = triton.InferenceServerClient.parse_response_body
+    result = read(answer.content, header_length=None if length is None else int(length))
+    for name, values in _expected(app, windows).items():
+        np.testing.assert_array_equal(result.as_numpy(name), values)
+
+
+def test_a_missing_feature_is_null_in_json(client: triton.InferenceServerClient) -> None:
+    with pytest.raises(triton.InferenceServerException, match="send null for a missing feature"):
+        client.infer(MODEL, [_given(_windows(), False)])
+
+
 def test_triton_client_asks_about_the_server_and_its_models(client: triton.InferenceServerClient) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
-    assert client.is_model_ready("sp500-1d", "1")
+    assert client.is_model_ready(MODEL, "1")
+    assert client.is_model_ready(MODEL)
     assert not client.is_model_ready("other")
+    assert not client.is_model_ready(MODEL, "9")
+    assert client.get_server_metadata()["name"] == "bellwether"
     assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
-    assert client.get_model_metadata("sp500-1d")["inputs"][0]["shape"] == [-1, 4, 89]
-    assert client.get_model_repository_index()[0]["name"] == "sp500-1d"
+    described = client.get_model_metadata(MODEL)
+    assert client.get_model_metadata(MODEL, "1") == described
+    assert described["versions"] == ["1"]
+    assert [(i["name"], i["datatype"], i["shape"]) for i in described["inputs"]] == [
+        ("features", "FP32", [-1, 4, 89])
+    ]
+    assert {o["name"]: (o["datatype"], o["shape"]) for o in described["outputs"]} == {
+        "probability": ("FP64", [-1]),
+        "base_probabilities": ("FP64", [-1, 2]),
+        "confidence": ("FP64", [-1]),
+        "class_probabilities": ("FP64", [-1, 2]),
+    }
+    assert client.get_model_repository_index() == [
+        {"name": MODEL, "version": "1", "state": "READY", "reason": ""}
+    ]
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda c: c.get_model_config("sp500-1d"),
-        lambda c: c.get_inference_statistics("sp500-1d"),
-        lambda c: c.load_model("sp500-1d"),
-        lambda c: c.unload_model("sp500-1d"),
+        lambda c: c.get_model_config(MODEL),
+        lambda c: c.get_inference_statistics(MODEL),
+        lambda c: c.load_model(MODEL),
+        lambda c: c.unload_model(MODEL),
         lambda c: c.get_trace_settings(),
         lambda c: c.get_system_shared_memory_status(),
         lambda c: c.infer("other", [_given(_windows(), True)]),
-        lambda c: c.infer("sp500-1d", [_given(_windows()[:, :3], True)]),
+        lambda c: c.infer(MODEL, [_given(_windows(), True)], model_version="9"),
+        lambda c: c.get_model_metadata(MODEL, "9"),
+        lambda c: c.infer(MODEL, [_given(_windows()[:, :3], True)]),
     ],
 )
 def test_what_is_not_served_is_said_in_words_that_triton_understands(

@@ -10,10 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pandas as pd
-import pytest
-import tritonclient.http as triton
 
 import features
 from core.errors import BellwetherError
@@ -72,35 +69,6 @@ def test_live_features_equal_batch_features_bit_for_bit(
     assert list(columns) == list(batch.columns)
     for name, column in columns.items():
         assert column.tobytes() == batch[name].to_numpy().tobytes(), name
-
-
-def test_triton_client_in_json(new_service: Start, bundle: Path) -> None:
-    service = new_service(bundle=bundle)
-    client = triton.InferenceServerClient(service.address)
-    try:
-        assert client.is_server_live()
-        assert client.is_server_ready()
-        assert client.is_model_ready("sp500-1d")
-        assert client.is_model_ready("sp500-1d", "1")
-        assert client.get_server_metadata()["name"] == "bellwether"
-        assert client.get_model_repository_index()[0]["state"] == "READY"
-        shape = client.get_model_metadata("sp500-1d")["inputs"][0]["shape"]
-        assert shape[0] == -1
-        windows = np.random.default_rng(0).normal(size=(20, *shape[1:])).astype(np.float32)
-        given = triton.InferInput("features", list(windows.shape), "FP32")
-        given.set_data_from_numpy(windows, binary_data=False)
-        wanted = [triton.InferRequestedOutput("probability", binary_data=False)]
-        result = client.infer("sp500-1d", [given], outputs=wanted, request_id="7")
-        probability = result.as_numpy("probability")
-        assert probability.shape == (20,)
-        assert result.get_response()["id"] == "7"
-        everything = client.infer("sp500-1d", [given])
-        assert everything.as_numpy("base_probabilities").shape == (20, 2)
-        np.testing.assert_array_equal(everything.as_numpy("probability"), probability)
-        with pytest.raises(triton.InferenceServerException, match="version '9'"):
-            client.infer("sp500-1d", [given], model_version="9")
-    finally:
-        client.close()
 
 
 def test_a_new_champion_is_swapped_in_under_load_and_a_bad_one_is_refused(
