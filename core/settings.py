@@ -26,6 +26,7 @@ _QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "GIT_PYTHON_REFRESH": "quiet",
     "TQDM_DISABLE": "1",
+    "GRPC_VERBOSITY": "NONE",
 }
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -55,6 +56,12 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address the inference service binds to")
     port: int = Field(8080, ge=1, le=65535, description="port of the inference service")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of the service's gRPC form; 0 takes a free one; unset: no gRPC",
+    )
     token: SecretStr | None = Field(None, description="bearer token; required for any non-loopback bind")
     prefect_port: int = Field(4200, ge=1, le=65535, description="port of the Prefect server that `up` starts")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="port of the MLflow UI that `up` starts")
