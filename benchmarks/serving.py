@@ -1,242 +1,335 @@
-"""The service against a bare ASGI echo and FastAPI with pydantic, as ratios taken in one run.
+"""The service against a bare ASGI echo, FastAPI with pydantic, MLServer and `mlflow models serve`.
 
-    python benchmarks/serving.py [--bundle DIR] [--rounds 5] [--requests 2000]
+    python -m benchmarks.serving [json binary invocations bars start] [--bundle DIR] [--no-peers]
 
-Each server is a process of its own on loopback, with uvicorn, uvloop and httptools, one worker, and the same
-access log. They take turns, round by round; every request has other rows. The FastAPI peer calls the same
-data plane, so the ratio to it is of the protocol alone. Latencies are of this machine and this moment.
+Each server is a process of its own on loopback: one worker, uvloop and httptools, an access log, one thread
+for the graph. The servers take turns, round by round, in another order each round; a ratio is the median
+over the rounds of what the service answers per second over what the other one answers. All servers share one
+core and the client has another: so no server is helped by a second core, a server's own threads are paid for
+by its answers, and the client takes nothing from any of them. One core alone is shared by all.
+
+Every request of a turn has other rows. MLServer and mlflow serve the same `model.onnx` of the bundle and get
+the same windows; before anything is timed the answers of all must equal those of ONNX Runtime called here.
+The FastAPI peer calls the service's own data plane: that ratio is of the protocol alone. `--bundle` takes any
+bundle, such as one of all ten families, which `bellwether run --set train.families=[…]` trains.
+
+Figures in /s, ms, µs, s and MB are of this machine and this moment; the ratios are of one run.
 """
 
 import argparse
-import asyncio
-import random
-import signal
-import statistics
-import subprocess
+import json
+import os
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-import msgspec
 import numpy as np
+import onnxruntime as ort
 import uvloop
 
+from benchmarks import serving_environments as environments
+from benchmarks.figure import Figure, document, show
+from benchmarks.serving_environments import PeerMissing
+from benchmarks.serving_load import (
+    BARS_PER_SECOND,
+    DISTINCT,
+    Bars,
+    Windows,
+    ask,
+    in_lanes,
+    infer_binary,
+    infer_json,
+    invocation,
+    take_turn,
+    windows,
+)
+from benchmarks.serving_process import Command, NotReady, Running, free_port, on_cores, running
+from core.bundle import MODEL, Manifest, load_manifest
 from core.settings import child_environment, disable_telemetry
+from serving.runtime import INPUT, OUTPUTS
 
 ROOT = Path(__file__).resolve().parent.parent
-ECHO, OURS, FASTAPI = "echo", "bellwether", "fastapi"
-WARM_BARS = 400
-DAY = 86_400
-START = 1_600_000_000
-JSON = "content-type: application/json\r\n"
+PEERS = Path("~/.cache/bellwether/peers").expanduser()
+ECHO, OURS, FASTAPI, MLSERVER, MLFLOW = "echo", "bellwether", "FastAPI", "MLServer", "mlflow models serve"
+BOUNDS = {ECHO: ">= 0.4", FASTAPI: ">= 2.5", MLSERVER: ">= 6", MLFLOW: ">= 8"}
+"""What the service's answers per second over those of each server must be."""
+TAKING_PART = {
+    "json": (ECHO, OURS, FASTAPI, MLSERVER, MLFLOW),
+    "binary": (ECHO, OURS),
+    "invocations": (OURS, MLFLOW),
+    "bars": (ECHO, OURS, FASTAPI),
+}
+"""Part -> the servers that can answer it."""
+START = "start"
+CONCURRENCY = (1, 32)
+STARTS, CHECKED = 5, 20
 
 
-def serve(kind: str, bundle: Path) -> None:
-    """Be one of the servers until SIGTERM; prints its port."""
-    from benchmarks import serving_peers
+@dataclass
+class Taken:
+    """The turns of one server: answers per second of each, seconds of every answer, CPU seconds of all."""
 
-    disable_telemetry()
-    {ECHO: serving_peers.echo, OURS: serving_peers.ours, FASTAPI: serving_peers.fastapi}[kind](bundle)
+    rates: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    cpu: float = 0.0
 
-
-@contextmanager
-def server(kind: str, bundle: Path, home: Path) -> Iterator[int]:
-    """One of the servers in a process of its own; its port."""
-    command = [sys.executable, "-m", "benchmarks.serving", "--serve", kind, "--bundle", str(bundle)]
-    environment = child_environment(BELLWETHER_HOME=str(home / kind), BELLWETHER_LOG_LEVEL="ERROR")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment, text=True)
-    assert process.stdout is not None
-    try:
-        yield int(process.stdout.readline())
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(15)
+    def ratio(self, other: "Taken") -> float:
+        """The median over rounds of this one's rate over the other's."""
+        return median(own / its for own, its in zip(self.rates, other.rates, strict=True))
 
 
-class Client(asyncio.Protocol):
-    """One connection that sends its requests in turn, the next once the answer before it is whole."""
-
-    def __init__(self, requests: Sequence[bytes], done: "asyncio.Future[None]") -> None:
-        self._requests, self._done = iter(requests), done
-        self._buffer, self._wanted = b"", -1
-        self.seconds: list[float] = []
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._next()
-
-    def _next(self) -> None:
-        request = next(self._requests, None)
-        if request is None:
-            self._transport.close()
-            self._done.set_result(None)
-            return
-        self._since = time.perf_counter()
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if self._wanted < 0:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = self._buffer[:end].lower()
-            if not head.startswith(b"http/1.1 200"):
-                self._done.set_exception(RuntimeError(self._buffer[:600].decode("utf-8", "replace")))
-                self._transport.close()
-                return
-            length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-            self._wanted = end + 4 + length
-        if len(self._buffer) >= self._wanted:
-            self.seconds.append(time.perf_counter() - self._since)
-            self._buffer, self._wanted = b"", -1
-            self._next()
+def judge(part: str, concurrency: int, found: dict[str, Taken]) -> Iterator[Figure]:
+    """Figures of one part at one concurrency."""
+    at = f"{concurrency} at once"
+    for name, taken in found.items():
+        yield Figure(part, f"{name}, {at}", median(taken.rates), "/s")
+        yield Figure(part, f"{name}, {at}, CPU of an answer", taken.cpu / len(taken.seconds) * 1e6, "µs")
+    ours = found[OURS]
+    for name, taken in found.items():
+        if name != OURS:
+            yield Figure(part, f"{OURS} over {name}, {at}", ours.ratio(taken), "times", BOUNDS[name])
+    judged = part == "bars" and concurrency == 1
+    for share, bound in ((50, "<= 1"), (99, "<= 5")):
+        value = float(np.percentile(ours.seconds, share)) * 1e3
+        yield Figure(part, f"{OURS}, {at}, p{share}", value, "ms", bound if judged else None)
 
 
-async def send(port: int, lanes: Sequence[Sequence[bytes]]) -> tuple[float, list[float]]:
-    """Requests per second over one connection per lane, and the seconds that each request took."""
-    loop = asyncio.get_running_loop()
-    done = [loop.create_future() for _ in lanes]
-    started = time.perf_counter()
-    clients = [
-        (await loop.create_connection(lambda lane=lane, end=end: Client(lane, end), "127.0.0.1", port))[1]  # type: ignore[misc]
-        for lane, end in zip(lanes, done, strict=True)
-    ]
-    await asyncio.gather(*done)
-    elapsed = time.perf_counter() - started
-    seconds = [value for client in clients for value in client.seconds]
-    return len(seconds) / elapsed, seconds
+@dataclass(frozen=True)
+class Setting:
+    """One run of the benchmark: what serves, in which folder, how long, on which cores."""
 
+    bundle: Path
+    manifest: Manifest
+    home: Path
+    rounds: int
+    seconds: float
+    client: set[int]
+    server: set[int]
 
-def post(path: str, body: bytes, headers: str = "") -> bytes:
-    """The bytes of a request."""
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+    def within(self, name: str) -> Command:
+        """The command of a server that runs in this environment."""
+        home = self.home / name
+        environment = child_environment(
+            BELLWETHER_HOME=str(home), BELLWETHER_LOG_LEVEL="ERROR", PYTHONPATH=str(ROOT)
+        )
+        port = free_port()
+        where = ["--bundle", str(self.bundle.resolve()), "--port", str(port)]
+        if name == OURS:
+            program = [str(Path(sys.executable).with_name("bellwether")), "serve", *where]
+            return Command(program, port, "/v2/health/ready", environment, home)
+        program = [sys.executable, "-m", "benchmarks.serving_peers", name.lower(), *where]
+        return Command(program, port, "/openapi.json", environment, home)
+
+    def without(self, name: str, root: Path) -> Command:
+        """The command of a server with an environment of its own; PeerMissing."""
+        make = {MLSERVER: environments.mlserver, MLFLOW: environments.mlflow}[name]
+        return make(root, self.home / name.split()[0], self.bundle / MODEL, self.manifest.model)
 
 
 class Workload:
-    """Requests of one kind, other rows in each, split over lanes."""
+    """What is sent to each server in one part."""
 
-    def __init__(self, name: str, manifest: Any) -> None:
-        self.name, self._manifest = name, manifest
-        self._random = np.random.default_rng(1)
-        self._clocks: dict[str, int] = {}
-        self._prices: dict[str, float] = {}
-
-    def lanes(self, count: int, concurrency: int, run: str) -> list[list[bytes]]:
-        """About `count` requests; `run` names the symbols, whose bars never repeat."""
-        each = max(1, count // concurrency)
-        if self.name == "bars":
-            return [[self._bar(f"{run}-{lane}") for _ in range(each)] for lane in range(concurrency)]
-        make = self._binary if self.name == "infer binary" else self._json
-        return [[make() for _ in range(each)] for _ in range(concurrency)]
-
-    def warm_up(self, concurrency: int, run: str) -> list[bytes]:
-        """What a server must get before `lanes`: the bars that warm the symbols up."""
-        if self.name != "bars":
-            return []
-        bodies = [[self._bar_body(f"{run}-{lane}") for _ in range(WARM_BARS)] for lane in range(concurrency)]
-        return [post("/v1/bars", msgspec.json.encode({"bars": body}), JSON) for body in bodies]
-
-    def _window(self) -> np.ndarray:
-        shape = (1, self._manifest.window, len(self._manifest.features))
-        return self._random.standard_normal(shape, dtype=np.float32)
-
-    def _head(self, **more: Any) -> bytes:
-        shape = [1, self._manifest.window, len(self._manifest.features)]
-        tensor = {"name": "features", "shape": shape, "datatype": "FP32", **more}
-        return msgspec.json.encode({"inputs": [tensor]})
-
-    def _binary(self) -> bytes:
-        data = self._window().tobytes()
-        head = self._head(parameters={"binary_data_size": len(data)})
-        header = f"inference-header-content-length: {len(head)}\r\n"
-        return post(f"/v2/models/{self._manifest.model}/infer", head + data, header)
-
-    def _json(self) -> bytes:
-        body = self._head(data=self._window().ravel().tolist())
-        return post(f"/v2/models/{self._manifest.model}/infer", body, JSON)
-
-    def _bar(self, symbol: str) -> bytes:
-        body = msgspec.json.encode(self._bar_body(symbol))
-        return post("/v1/bars", body, JSON)
-
-    def _bar_body(self, symbol: str) -> dict[str, Any]:
-        number = self._clocks[symbol] = self._clocks.get(symbol, 0) + 1
-        opened = self._prices.get(symbol, 100.0)
-        close = self._prices[symbol] = opened * (1 + random.gauss(0, 0.01))
-        high, low = max(opened, close) * 1.002, min(opened, close) * 0.998
-        prices = {
-            "open": opened,
-            "high": high,
-            "low": low,
-            "close": close,
-            "volume": random.uniform(1e6, 2e6),
+    def __init__(self, part: str, manifest: Manifest) -> None:
+        self.part, self._bars = part, Bars()
+        model, sent = manifest.model, windows(manifest)
+        in_words: dict[str, Callable[[Windows], bytes]] = {
+            "json": partial(infer_json, model),
+            "binary": partial(infer_binary, model),
+            "invocations": invocation,
         }
-        return {"symbol": symbol, "timestamp": START + number * DAY, **prices}
+        self._requests = {part: [in_words[part](window) for window in sent]} if part in in_words else {}
+        if part == "json":
+            self._requests[MLFLOW] = [invocation(window) for window in sent]
+
+    def prepare(self, name: str, server: Running, concurrency: int) -> None:
+        """Warm up the symbols whose bars this server will get."""
+        if self.part == "bars" and name != ECHO:
+            symbols = self._symbols(name, concurrency)
+            uvloop.run(ask(server.port, [self._bars.warm_up(symbol) for symbol in symbols]))
+
+    def lanes(self, name: str, concurrency: int, seconds: float) -> list[Iterator[bytes]]:
+        """The requests of one turn."""
+        if self.part == "bars":
+            count = int(BARS_PER_SECOND * seconds / concurrency)
+            return [self._bars.lane(symbol, count) for symbol in self._symbols(name, concurrency)]
+        return in_lanes(self._requests.get(name) or self._requests[self.part], concurrency)
+
+    @staticmethod
+    def _symbols(name: str, concurrency: int) -> list[str]:
+        return [f"{name}-{concurrency}-{lane}" for lane in range(concurrency)]
 
 
-def measure(
-    ports: dict[str, int], workload: Workload, concurrency: int, requests: int, rounds: int
-) -> dict[str, tuple[float, list[float]]]:
-    """Median requests per second and all latencies of each server; the servers take turns."""
-    rates: dict[str, list[float]] = {kind: [] for kind in ports}
-    latencies: dict[str, list[float]] = {kind: [] for kind in ports}
-    for number in range(rounds + 1):
-        run = f"c{concurrency}r{number}"
-        lanes = workload.lanes(requests, concurrency, run) if workload.name != "bars" else None
-        for kind, port in ports.items():
-            warm_up = workload.warm_up(concurrency, f"{kind}-{run}")
-            if warm_up and kind != ECHO:
-                uvloop.run(send(port, [warm_up]))
-            own = lanes or workload.lanes(requests, concurrency, f"{kind}-{run}")
-            rate, seconds = uvloop.run(send(port, own))
-            if number:
-                rates[kind].append(rate)
-                latencies[kind] += seconds
-    return {kind: (statistics.median(rates[kind]), latencies[kind]) for kind in ports}
+def measure(setting: Setting, servers: dict[str, Running], part: str) -> Iterator[Figure]:
+    """The servers that can, answer what one part sends; the first round does not count."""
+    workload = Workload(part, setting.manifest)
+    names = [name for name in TAKING_PART[part] if name in servers]
+    for concurrency in CONCURRENCY:
+        found = {name: Taken() for name in names}
+        for name in names:
+            workload.prepare(name, servers[name], concurrency)
+        for number in range(setting.rounds + 1):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                before = servers[name].cpu()
+                lanes = workload.lanes(name, concurrency, setting.seconds)
+                with on_cores(setting.client):
+                    turn = uvloop.run(take_turn(servers[name].port, lanes, setting.seconds))
+                if number:
+                    found[name].rates.append(turn.rate)
+                    found[name].seconds += turn.seconds
+                    found[name].cpu += servers[name].cpu() - before
+        yield from judge(part, concurrency, found)
 
 
-def show(name: str, concurrency: int, found: dict[str, tuple[float, list[float]]]) -> None:
-    """One line per server."""
-    echo, ours = found[ECHO][0], found[OURS][0]
-    for kind, (rate, seconds) in found.items():
-        p50, p99 = np.percentile(seconds, [50, 99]) * 1e3
-        print(
-            f"{name:13s} {concurrency:3d}  {kind:11s} {rate:8.0f} /s  {rate / echo:6.1%} of echo  "
-            f"ours {ours / rate:5.2f}x  p50 {p50:6.3f} ms  p99 {p99:6.3f} ms",
-            flush=True,
+# --- the same work ------------------------------------------------------------------------------------------
+
+
+def expected(bundle: Path, asked: Windows) -> dict[str, np.ndarray]:
+    """The outputs that the service answers, for each window alone, from ONNX Runtime here."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(bundle / MODEL, options, providers=["CPUExecutionProvider"])
+    rows = [session.run(OUTPUTS, {INPUT: asked[k : k + 1]}) for k in range(len(asked))]
+    return dict(zip(OUTPUTS, map(np.concatenate, zip(*rows, strict=True)), strict=True))
+
+
+def check_answers(setting: Setting, servers: dict[str, Running]) -> None:
+    """RuntimeError unless every server answers what the graph does, and the echo what it was sent."""
+    asked = windows(setting.manifest)[:: DISTINCT // CHECKED]
+    wanted, model = expected(setting.bundle, asked), setting.manifest.model
+    for name, server in servers.items():
+        as_mlflow = [invocation(window) for window in asked]
+        as_json = [infer_json(model, window) for window in asked]
+        kinds = {MLFLOW: [as_mlflow], OURS: [as_mlflow, as_json]}.get(name, [as_json])
+        for requests in kinds:
+            answers = uvloop.run(ask(server.port, requests))
+            if name == ECHO:
+                same = answers == [request.split(b"\r\n\r\n", 1)[1] for request in requests]
+            else:
+                same = all(_equal(answer, wanted, row) for row, answer in enumerate(answers))
+            if not same:
+                raise RuntimeError(
+                    f"{name} answers other numbers than the graph: nothing can be compared; it said "
+                    f"{answers[0][:400]!r}"
+                )
+
+
+def _equal(answer: bytes, wanted: dict[str, np.ndarray], row: int) -> bool:
+    """Whether one answer, of either protocol, holds every output for a row."""
+    read = json.loads(answer)
+    outputs = read.get("predictions") or {output["name"]: output["data"] for output in read["outputs"]}
+    return outputs.keys() == wanted.keys() and all(
+        np.allclose(np.ravel(outputs[name]), values[row], rtol=0, atol=1e-9)
+        for name, values in wanted.items()
+    )
+
+
+# --- starting -----------------------------------------------------------------------------------------------
+
+
+def measure_start(setting: Setting) -> Iterator[Figure]:
+    """From the start of the process to the first 200 of /v2/health/ready, the least of some: others' work
+    on the machine only ever adds. The first start may compile kernels and does not count."""
+    seconds = []
+    for number in range(STARTS + 1):
+        command = setting.within(OURS)
+        fresh = Command(
+            command.arguments,
+            command.port,
+            command.ready,
+            {**command.environment, "BELLWETHER_HOME": str(setting.home / f"start{number}")},
+            setting.home / f"start{number}",
         )
+        with running(fresh, os.sched_getaffinity(0)) as server:
+            seconds.append(server.seconds)
+            megabytes = server.megabytes()
+    yield Figure(START, f"{OURS}, process to ready, kernels cached", min(seconds[1:]), "s", "<= 2")
+    yield Figure(START, f"{OURS}, resident before any request", megabytes, "MB")
+
+
+# --- all of it ----------------------------------------------------------------------------------------------
+
+
+def start(setting: Setting, stack: ExitStack, names: Iterable[str], peers: Path | None) -> dict[str, Running]:
+    """The servers by name, without those that cannot be had here, which is said."""
+    found = {}
+    for name in names:
+        if name not in (MLSERVER, MLFLOW):
+            found[name] = stack.enter_context(running(setting.within(name), setting.server))
+            continue
+        try:
+            if peers is None:
+                raise PeerMissing("left out by --no-peers")
+            found[name] = stack.enter_context(running(setting.without(name, peers), setting.server))
+        except (PeerMissing, NotReady) as error:
+            print(f"{name}: NOT MEASURED: {error}", file=sys.stderr, flush=True)
+    return found
+
+
+def run(setting: Setting, parts: Sequence[str], peers: Path | None) -> Iterator[Figure]:
+    """Every part in order, its figures as they are known."""
+    told, manifest = f"{setting.manifest.model}, {setting.bundle}", setting.manifest
+    print(f"{told}: {', '.join(manifest.base_models)}", file=sys.stderr, flush=True)
+    outputs = expected(setting.bundle, windows(manifest)[:1])
+    yield Figure("graph", "base models of the manifest", len(manifest.base_models))
+    yield Figure("graph", "base models that the graph answers", outputs["base_probabilities"].shape[1],
+                 wanted=f">= {len(manifest.base_models)}")  # fmt: skip
+    yield Figure("graph", "values of a window", float(manifest.window * len(manifest.features)))
+    if START in parts:
+        yield from measure_start(setting)
+    loads = [part for part in TAKING_PART if part in parts]
+    names = [name for name in TAKING_PART["json"] if any(name in TAKING_PART[part] for part in loads)]
+    with ExitStack() as stack:
+        servers = start(setting, stack, names, peers)
+        check_answers(setting, servers)
+        for part in loads:
+            yield from measure(setting, servers, part)
+        if loads:
+            yield Figure(
+                "memory", f"{OURS}, resident after the load", servers[OURS].megabytes(), "MB", "<= 200"
+            )
+
+
+def cores() -> tuple[set[int], set[int]]:
+    """The client's core and the servers'; with one core they share it."""
+    usable = sorted(os.sched_getaffinity(0))
+    return {usable[0]}, {usable[-1]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
+    """Print the table, or one JSON document."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    every = [*TAKING_PART, START]
+    parser.add_argument("parts", nargs="*", choices=[[], *every], help=f"default all: {', '.join(every)}")
     parser.add_argument("--bundle", type=Path, default=ROOT / "data" / "store" / "bundle")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--serve", choices=(ECHO, OURS, FASTAPI), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.serve:
-        serve(arguments.serve, arguments.bundle)
-        return
-    from core.bundle import load_manifest
-
-    manifest = load_manifest(arguments.bundle)
-    with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
-        kinds = (ECHO, OURS, FASTAPI)
-        ports = {k: stack.enter_context(server(k, arguments.bundle, Path(home))) for k in kinds}
-        for name in ("infer binary", "infer json", "bars"):
-            taking_part = {k: p for k, p in ports.items() if k != FASTAPI or name != "infer binary"}
-            for concurrency in (1, 32):
-                workload = Workload(name, manifest)
-                found = measure(taking_part, workload, concurrency, arguments.requests, arguments.rounds)
-                show(name, concurrency, found)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each server that count")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of a turn")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="folder of the peers' environments")
+    parser.add_argument("--no-peers", action="store_true", help="leave MLServer and mlflow out")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
+    given = parser.parse_args()
+    disable_telemetry()
+    client, server = cores()
+    with tempfile.TemporaryDirectory(prefix="bellwether-bench-") as home:
+        manifest = load_manifest(given.bundle)
+        setting = Setting(given.bundle, manifest, Path(home), given.rounds, given.seconds, client, server)
+        found = []
+        for figure in run(setting, given.parts or every, None if given.no_peers else given.peers.resolve()):
+            found.append(figure)
+            if not given.json:
+                show(figure)
+    if given.json:
+        print(document(found))
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

@@ -1,37 +1,42 @@
-"""The servers that benchmarks/serving.py compares; each runs in a process of its own until SIGTERM."""
+"""Servers in this environment that benchmarks/serving.py compares; each is a process until SIGTERM.
 
+    python -m benchmarks.serving_peers echo|fastapi --bundle DIR --port PORT
+
+uvicorn with uvloop and httptools, one worker, and the access log of the service itself.
+"""
+
+import argparse
 import asyncio
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import uvicorn
+import uvloop
 
 from core import log
-from core.settings import load_settings
+from core.settings import disable_telemetry, load_settings
 from serving.access_log import AccessLog
 from serving.fleet import Fleet
+from serving.http import Request
 from serving.metrics import Metrics
 from serving.plane import Plane
-from serving.server import serve
 
 Asgi = Callable[..., Any]
 
 
-def main() -> None:
-    """Nothing to measure here: `make bench` runs every script of this folder."""
+class Asked(NamedTuple):
+    """As much of a request as the access log wants."""
+
+    client: str
+    method: str
+    path: str
+    id: bytes = b"-"
 
 
-def ours(bundle: Path) -> None:
-    """The service as `bellwether serve --bundle` starts it."""
-    log.configure(json=True, level="ERROR")
-    serve(load_settings(), bundle=bundle, port=0, on_ready=lambda url: print(url.rsplit(":")[-1], flush=True))
-
-
-def echo(bundle: Path) -> None:
+def echo(bundle: Path) -> Asgi:
     """What was sent, back."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -45,10 +50,10 @@ def echo(bundle: Path) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    _run(app)
+    return app
 
 
-def fastapi(bundle: Path) -> None:
+def fastapi(bundle: Path) -> Asgi:
     """The same endpoints as one writes them with FastAPI and pydantic, over the same data plane."""
     import msgspec
     import numpy as np
@@ -135,37 +140,49 @@ def fastapi(bundle: Path) -> None:
         ]
         return InferredModel(model_name=model.name, model_version=model.version, outputs=outputs)
 
-    _run(app)
+    return app
 
 
-def _run(app: Asgi) -> None:
+def run(app: Asgi, port: int) -> None:
+    """Serve on loopback until SIGTERM."""
     access_log = AccessLog(load_settings().var_dir / "logs" / "access.jsonl")
 
     async def logged(scope: Any, receive: Any, send: Any) -> None:
         started = time.perf_counter()
         await app(scope, receive, send)
-        access_log.add(scope, 200, (time.perf_counter() - started) * 1e3, b"-")
+        asked = Asked(scope["client"][0], scope["method"], scope["path"])
+        access_log.add(cast("Request", asked), 200, (time.perf_counter() - started) * 1e3)
 
     async def drain() -> None:
         while True:
             await asyncio.sleep(0.5)
             await asyncio.to_thread(access_log.drain)
 
-    async def run() -> None:
+    async def main() -> None:
         options: dict[str, Any] = {"http": "httptools", "ws": "none", "lifespan": "off", "log_config": None}
-        config = uvicorn.Config(logged, access_log=False, server_header=False, **options)
+        config = uvicorn.Config(
+            logged, port=port, backlog=2048, access_log=False, server_header=False, **options
+        )
         draining = asyncio.create_task(drain())
-        with socket.socket() as bound:
-            bound.bind(("127.0.0.1", 0))
-            bound.listen(2048)
-            print(bound.getsockname()[1], flush=True)
-            await uvicorn.Server(config).serve([bound])
+        await uvicorn.Server(config).serve()
         draining.cancel()
 
-    import uvloop
-
     with suppress(KeyboardInterrupt):
-        uvloop.run(run())
+        uvloop.run(main())
+
+
+APPS = {"echo": echo, "fastapi": fastapi}
+
+
+def main() -> None:
+    """Be one of the servers."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving_peers")
+    parser.add_argument("kind", choices=APPS)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    given = parser.parse_args()
+    disable_telemetry()
+    run(APPS[given.kind](given.bundle), given.port)
 
 
 if __name__ == "__main__":
