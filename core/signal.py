@@ -41,6 +41,7 @@ class Signal(msgspec.Struct, frozen=True):
     timeframe: str
     bar_time: str
     probability: float | None
+    class_probabilities: dict[str, float]
     base_probabilities: dict[str, float]
     confidence: float | None
     side: Side
@@ -50,4 +51,3 @@ class Signal(msgspec.Struct, frozen=True):
     model_version: str
     data_hash: str
     latency_ms: float
-    class_probabilities: dict[str, float] = {}

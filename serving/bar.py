@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from serving.errors import BarRefused
 
-_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=^-]{0,31}")
+SYMBOL = r"[A-Za-z0-9][A-Za-z0-9._:/=^-]{0,31}"
+_SYMBOL = re.compile(SYMBOL)
 # 1900 and 2200: a time outside is milliseconds, or a mistake
-_EARLIEST, _LATEST = -2_208_988_800.0, 7_258_118_400.0
+EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
 
 
 class Bar(NamedTuple):
@@ -53,7 +54,7 @@ def iso(seconds: float) -> str:
 def epoch(value: float | str) -> float:
     """Epoch seconds of a number of seconds or an ISO 8601 time with its zone; BarRefused otherwise."""
     seconds = value if isinstance(value, float | int) else _parse(value)
-    if not _EARLIEST <= seconds <= _LATEST:
+    if not EARLIEST <= seconds <= LATEST:
         raise BarRefused(f"timestamp {value}: seconds since 1970 between 1900 and 2200 are expected")
     return float(seconds)
 

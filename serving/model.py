@@ -62,6 +62,7 @@ class Model:
             timeframe=manifest.timeframe,
             bar_time=iso(bar_time),
             probability=probability,
+            class_probabilities=_named(manifest.classes, outputs.class_probabilities[row]),
             base_probabilities=_named(manifest.base_models, outputs.base_probabilities[row]),
             confidence=float(outputs.confidence[row]),
             side="hold" if objections else side(probability, manifest.thresholds),
@@ -71,7 +72,6 @@ class Model:
             model_version=self.version,
             data_hash=manifest.data_hash,
             latency_ms=latency_ms,
-            class_probabilities=_named(manifest.classes, outputs.class_probabilities[row]),
         )
 
     def warming(self, symbol: str, bar_time: float, bars: int, latency_ms: float) -> Signal:
@@ -84,6 +84,7 @@ class Model:
             timeframe=self.manifest.timeframe,
             bar_time=iso(bar_time),
             probability=None,
+            class_probabilities={},
             base_probabilities={},
             confidence=None,
             side="hold",

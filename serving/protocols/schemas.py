@@ -5,12 +5,13 @@ from typing import Any
 import msgspec
 
 from core.signal import Signal
+from serving.bar import EARLIEST, LATEST, SYMBOL
 from serving.protocols.bars import BarBody, BarsBody, SignalsBody
 from serving.protocols.features import FeaturesBody
 from serving.protocols.open_inference import InferBody
-from serving.protocols.scoring import InvocationBody
+from serving.protocols.scoring import FORMS, InvocationBody
 from serving.protocols.stream import SignalEvent, StreamControl, SubscribedEvent
-from serving.runtime import OUTPUTS
+from serving.runtime import INPUT, OUTPUTS
 
 Json = dict[str, Any]
 STREAM_MESSAGES = ("StreamControl", "SubscribedEvent", "SignalEvent")
@@ -53,10 +54,36 @@ def _tensor_data() -> Json:
 def components() -> Json:
     """Every named shape."""
     _, shapes = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
-    shapes["Tensor"]["properties"]["data"] = _tensor_data()
     shapes["InvocationBody"]["properties"] |= _invocation_forms()
+    shapes["InvocationBody"]["oneOf"] = [{"required": [form]} for form in FORMS]
     shapes["Split"]["properties"]["data"] = array({"type": "array"})
+    _describe_bars(shapes)
+    _describe_tensors(shapes)
     return dict(sorted({**shapes, **_answers()}.items()))
+
+
+def _describe_bars(shapes: Json) -> None:
+    """Rules on values that are checked after decoding, for messages that say more."""
+    bar = shapes["BarBody"]["properties"]
+    bar["symbol"]["pattern"] = f"^{SYMBOL}$"
+    seconds = {"type": "number", "minimum": EARLIEST, "maximum": LATEST}
+    bar["timestamp"] = {"anyOf": [seconds, {"type": "string", "format": "date-time"}]}
+    for price in ("open", "high", "low", "close"):
+        bar[price]["exclusiveMinimum"] = 0
+    bar["volume"]["minimum"] = 0
+    shapes["BarsBody"]["properties"]["bars"]["minItems"] = 1
+
+
+def _describe_tensors(shapes: Json) -> None:
+    sizes = array({"type": "integer", "minimum": 1})
+    shapes["Tensor"]["properties"] |= {
+        "name": {"enum": [INPUT]},
+        "datatype": {"enum": ["FP32"]},
+        "shape": {**sizes, "minItems": 3, "maxItems": 3},
+        "data": _tensor_data(),
+    }
+    shapes["InferBody"]["properties"]["inputs"] |= {"minItems": 1, "maxItems": 1}
+    shapes["RequestedOutput"]["properties"]["name"] = {"enum": list(OUTPUTS)}
 
 
 def _invocation_forms() -> Json:

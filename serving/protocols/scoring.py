@@ -74,10 +74,10 @@ async def _predict(plane: Plane, request: Request) -> Any:
             f"content-type {kind[:60].decode('ascii', 'replace')!r}: application/json is expected"
         )
     model, body = _only_model(plane), request.decode(_body)
-    given = [form for form in _FORMS if getattr(body, form) is not msgspec.UNSET]
+    given = [form for form in FORMS if getattr(body, form) is not msgspec.UNSET]
     if len(given) != 1:
-        raise BadRequest(f"{given or 'no input'}: exactly one of {', '.join(_FORMS)} is expected")
-    windows = _FORMS[given[0]](getattr(body, given[0]), model)
+        raise BadRequest(f"{given or 'no input'}: exactly one of {', '.join(FORMS)} is expected")
+    windows = FORMS[given[0]](getattr(body, given[0]), model)
     if len(windows) > MAX_WINDOWS:
         raise BadRequest(f"{len(windows)} rows: 1 to {MAX_WINDOWS} are accepted in one request")
     outputs = await plane.infer(model, windows)
@@ -136,7 +136,7 @@ def _from_records(raw: msgspec.Raw, model: Model) -> NDArray[np.float32]:
     return _as_windows(from_numbers([[row[name] for name in names] for row in rows], INPUT), model)
 
 
-_FORMS: dict[str, Any] = {
+FORMS: dict[str, Any] = {
     "inputs": _from_inputs,
     "instances": _from_instances,
     "dataframe_split": _from_split,

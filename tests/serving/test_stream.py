@@ -200,7 +200,7 @@ def test_the_shutdown_closes_streams_cleanly(tmp_path: Path, bundle: Path) -> No
 
 
 def _signal(number: int, symbol: str = "a") -> Signal:
-    return Signal(symbol, "1d", str(number), None, {}, None, "hold", False, [], "m", "1", "d", 0.0)
+    return Signal(symbol, "1d", str(number), None, {}, {}, None, "hold", False, [], "m", "1", "d", 0.0)
 
 
 def test_a_slow_reader_loses_the_oldest_and_is_told() -> None:
