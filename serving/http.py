@@ -99,7 +99,8 @@ def decode(data: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[T]") -> T:
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        not_json = any(word in bytes(data) for word in (b"NaN", b"Infinity"))
+        parsed = isinstance(error, msgspec.ValidationError)
+        not_json = not parsed and any(word in bytes(data) for word in (b"NaN", b"Infinity"))
         hint = "; NaN and Infinity are not JSON: send null for a missing feature" if not_json else ""
         raise BadRequest(f"the body is not what is expected: {error}{hint}") from error
     except RecursionError:

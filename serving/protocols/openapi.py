@@ -144,7 +144,9 @@ def _scoring() -> Json:
     return {
         "/ping": {"get": {**pinged, "operationId": "get_ping"}},
         "/health": {"get": {**pinged, "operationId": "get_health"}},
-        "/version": {"get": _operation(tag, "Release of MLflow whose protocol this is", {})},
+        "/version": {
+            "get": _operation(tag, "Release of MLflow whose protocol this is", _TEXT, media="text/plain")
+        },
         "/invocations": {
             "post": _operation(
                 tag, "Score inputs or rows", reference("InvocationResponse"), reference("InvocationBody")

@@ -19,6 +19,8 @@ from serving.tensors import MAX_WINDOWS, from_numbers, read_json
 
 # the release of MLflow whose protocol is spoken; clients read it to choose their own
 PROTOCOL_VERSION = "3.17.2"
+# MLflow calls these bodies JSON, which they are not; its clients do not look
+_TEXT = b"text/plain; charset=utf-8"
 Number = float | None
 Row = dict[str, Number]
 
@@ -53,10 +55,10 @@ def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
 
     def ping(request: Request) -> Response:
-        return Response(200 if plane.ready else 503, b"\n")
+        return Response(200 if plane.ready else 503, b"\n", _TEXT)
 
     def version(request: Request) -> Response:
-        return Response(200, PROTOCOL_VERSION.encode())
+        return Response(200, PROTOCOL_VERSION.encode(), _TEXT)
 
     async def invocations(request: Request) -> Response:
         return answer({"predictions": await _predict(plane, request)})

@@ -55,9 +55,9 @@ def test_requests_made_from_the_document_are_never_the_services_fault(
     new_service: Start, bundle: Path
 ) -> None:
     service = new_service(bundle=bundle)
-    statuses, faults = fuzz_document(service, 1)
+    statuses, faults = fuzz_document(service, 3)
     assert faults == []
-    assert statuses.total() > 20
+    assert statuses[200] > 40
     assert "Traceback" not in service.stderr.read_text()
 
 
