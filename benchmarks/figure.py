@@ -21,7 +21,8 @@ class Figure:
         if self.wanted is None:
             return None
         sign, bound = self.wanted.split()
-        return self.value >= float(bound) if sign == ">=" else self.value <= float(bound)
+        # a value may be numpy's, whose comparisons are no bool
+        return bool(self.value >= float(bound) if sign == ">=" else self.value <= float(bound))
 
 
 def show(figure: Figure) -> None:
