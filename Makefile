@@ -35,7 +35,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: setup
-	@for name in features models serving service_faults; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in features models serving service_faults serving_soak; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 honesty: setup
 	@$(BIN)/python -m benchmarks.honesty

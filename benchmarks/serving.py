@@ -38,6 +38,7 @@ from benchmarks.serving_environments import PeerMissing
 from benchmarks.serving_load import (
     BARS_PER_SECOND,
     DISTINCT,
+    WARM_BARS,
     Bars,
     Windows,
     ask,
@@ -147,10 +148,13 @@ class Workload:
             self._requests[MLFLOW] = [invocation(window) for window in sent]
 
     def prepare(self, name: str, server: Running, concurrency: int) -> None:
-        """Warm up the symbols whose bars this server will get."""
+        """Warm up the symbols whose bars this server will get; RuntimeError when they have no signal then."""
         if self.part == "bars" and name != ECHO:
             symbols = self._symbols(name, concurrency)
-            uvloop.run(ask(server.port, [self._bars.warm_up(symbol) for symbol in symbols]))
+            for answer in uvloop.run(ask(server.port, [self._bars.warm_up(symbol) for symbol in symbols])):
+                last = json.loads(answer)["signals"][-1]
+                if last["probability"] is None:
+                    raise RuntimeError(f"{name} has no signal after {WARM_BARS} bars: {last}")
 
     def lanes(self, name: str, concurrency: int, seconds: float) -> list[Iterator[bytes]]:
         """The requests of one turn."""
