@@ -80,6 +80,7 @@ def fastapi(bundle: Path) -> Asgi:
         timeframe: str
         bar_time: str
         probability: float | None
+        class_probabilities: dict[str, float]
         base_probabilities: dict[str, float]
         confidence: float | None
         side: str

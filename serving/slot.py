@@ -92,8 +92,12 @@ class Slot:
         """What is loaded: the champion, then its challenger; nothing before the first champion."""
         if self._current is None:
             return []
+        champion = self._current.model
         rival = self.challenger.current if self.challenger is not None else None
-        return [self._current.model, *([rival.model] if rival is not None else [])]
+        # one that was promoted is both until the watch has looked for a challenger again
+        if rival is None or rival.model.version == champion.version:
+            return [champion]
+        return [champion, rival.model]
 
     @property
     def log(self) -> PredictionLog | None:

@@ -275,6 +275,10 @@ def test_a_promoted_challenger_is_not_its_own_challenger(
     assert desk.challenger.current is not None
     model = desk.challenger.current.model
     desk.registry.alias(2)
+    promoted = desk.slot.look()
+    assert promoted is not None
+    desk.slot.install(promoted)
+    assert [served.version for served in desk.plane.versions()] == ["2"]
     desk.look()
     # proven once: the model in memory is taken over
     assert desk.slot.require().model is model
