@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # An answer that its peer does not read stays in memory until the connection ends.
 CONNECTION_SECONDS = 60
 WATCH_SECONDS = 0.25
+# calls that are open for one that the guard admits: refusals, probes, and answers that nobody reads
+SPARE = 2
 # a status travels in a header, and peers take 8 KiB of them
 MESSAGE_CHARACTERS = 1000
 # the client ended the call
@@ -72,8 +74,7 @@ class GrpcServer:
         server = grpc.aio.server(
             interceptors=[_Taken(self._call)],
             options=list(_options(self._limits).items()),
-            # the guard admits half of it: the rest are probes, and answers that nobody reads
-            maximum_concurrent_rpcs=2 * self._limits.concurrency,
+            maximum_concurrent_rpcs=SPARE * self._limits.concurrency,
         )
         add_GRPCInferenceServiceServicer_to_server(Service(self._app.plane), server)
         try:
@@ -144,7 +145,8 @@ class GrpcServer:
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
+            # with the wait for the message that follows, a call ends within 10 s
+            async with asyncio.timeout(self._limits.body_seconds / 2):
                 await self._places.acquire()
         except TimeoutError:
             raise Overloaded("too many calls are being received: send it again later") from None
@@ -182,7 +184,7 @@ def _options(limits: Limits) -> dict[str, int]:
         "grpc.so_reuseport": 0,
         # of a compressed one, also what it unpacks to
         "grpc.max_receive_message_length": limits.body_bytes,
-        "grpc.max_concurrent_streams": limits.concurrency,
+        "grpc.max_concurrent_streams": SPARE * limits.concurrency,
         "grpc.max_allowed_incoming_connections": limits.connections,
         "grpc.server_handshake_timeout_ms": int(limits.head_seconds * 1e3),
         "grpc.keepalive_time_ms": int(limits.ping_seconds * 1e3),
