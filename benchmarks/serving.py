@@ -5,8 +5,10 @@
 Each server is a process of its own on loopback: one worker, uvloop and httptools, an access log, one thread
 for the graph. The servers take turns, round by round, in another order each round; a ratio is the median
 over the rounds of what the service answers per second over what the other one answers. All servers share one
-core and the client has another: so no server is helped by a second core, a server's own threads are paid for
-by its answers, and the client takes nothing from any of them. One core alone is shared by all.
+core and the client has another: so no server is helped by a second core, a server's own threads and children
+are paid for by its answers, and the client takes nothing from any of them. A turn begins when the server of
+the one before it has finished what it put off; the CPU time of an answer counts that too. Where there is one
+core alone, all share it.
 
 Every request of a turn has other rows. MLServer and mlflow serve the same `model.onnx` of the bundle and get
 the same windows; before anything is timed the answers of all must equal those of ONNX Runtime called here.
@@ -176,13 +178,16 @@ def measure(setting: Setting, servers: dict[str, Running], part: str) -> Iterato
         found = {name: Taken() for name in names}
         for name in names:
             workload.prepare(name, servers[name], concurrency)
+            servers[name].settle()
         for number in range(setting.rounds + 1):
             first = number % len(names)
             for name in names[first:] + names[:first]:
                 before = servers[name].cpu()
                 lanes = workload.lanes(name, concurrency, setting.seconds)
+                # what it puts off shall neither slow the next one's turn nor be free
                 with on_cores(setting.client):
                     turn = uvloop.run(take_turn(servers[name].port, lanes, setting.seconds))
+                servers[name].settle()
                 if number:
                     found[name].rates.append(turn.rate)
                     found[name].seconds += turn.seconds
