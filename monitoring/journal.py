@@ -33,17 +33,17 @@ class Journal:
         self.size = os.fstat(self._fd).st_size
         self._closing = threading.Lock()
 
-    def append(self, payload: bytes) -> None:
-        """Hand one record to the operating system; on OSError the file is as it was before."""
-        record = _header(payload) + payload
+    def append(self, *payloads: bytes) -> None:
+        """Hand records to the operating system at once; on OSError the file is as it was before."""
+        records = b"".join([_header(payload) + payload for payload in payloads])
         try:
-            written = os.write(self._fd, record)
+            written = os.write(self._fd, records)
         except OSError:
             os.ftruncate(self._fd, self.size)
             raise
-        if written != len(record):
+        if written != len(records):
             os.ftruncate(self._fd, self.size)
-            raise OSError(f"{self.path}: {written} of {len(record)} bytes written: the disk is full")
+            raise OSError(f"{self.path}: {written} of {len(records)} bytes written: the disk is full")
         self.size += written
 
     def sync(self) -> None:

@@ -80,11 +80,11 @@ class PredictionLog:
         """Journals that failed their checksums and were set aside; their readable rows are in segments."""
         return sorted(self.directory.glob(DAMAGED))
 
-    def append(self, prediction: Prediction) -> None:
-        """Write one prediction; when this returns it survives kill -9. OSError when the disk refuses it."""
+    def append(self, *predictions: Prediction) -> None:
+        """Write predictions; when this returns they survive kill -9. OSError when the disk refuses them."""
         with self._guard:
-            self._journal.append(msgspec.msgpack.encode(prediction))
-            self._rows += 1
+            self._journal.append(*map(msgspec.msgpack.encode, predictions))
+            self._rows += len(predictions)
             if self._rows >= self._segment_rows:
                 self._roll()
         self._dirty.set()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -11,7 +11,19 @@ from serving.access_log import AccessLog
 from serving.encoding import decompress
 from serving.errors import ServingError
 from serving.guard import Guard
-from serving.http import Limits, Receive, Request, Response, Router, Scope, Send, answer, packed
+from serving.http import (
+    Found,
+    Limits,
+    Receive,
+    Request,
+    Response,
+    Router,
+    Scope,
+    Send,
+    Together,
+    answer,
+    packed,
+)
 from serving.plane import Plane
 from serving.protocols import (
     bars,
@@ -27,6 +39,7 @@ from serving.protocols import (
 from serving.watch import Discover, Watch
 
 DRAIN_SECONDS = 0.5
+Deliver = Callable[[Response], None]
 
 
 class App:
@@ -45,10 +58,12 @@ class App:
     ) -> None:
         self.plane = plane
         self.limits = limits or Limits()
-        self._guard = guard or Guard(self.limits, token=token)
+        self.guard = guard or Guard(self.limits, token=token)
         self._watch = Watch(plane, poll_seconds, discover)
         self._access_log = access_log
         self._logger = structlog.get_logger(component="serving")
+        self._waiting: dict[Callable[[list[Request]], Sequence[Found]], list[tuple[Request, Deliver]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._router = Router()
         bars.routes(self._router, plane, self.limits)
         signal.routes(self._router, plane)
@@ -59,7 +74,7 @@ class App:
         metrics.routes(self._router, plane)
         openapi.routes(self._router)
         docs.routes(self._router)
-        self._streams = stream.Streams(plane, self.limits, self._guard)
+        self._streams = stream.Streams(plane, self.limits, self.guard)
 
     @property
     def routes(self) -> list[tuple[str, str]]:
@@ -68,8 +83,8 @@ class App:
 
     def admit(self, request: Request) -> None:
         """Let a request in, by its head alone; ServingError when it is not answered. Ends with `leave`."""
-        request.id = self._guard.request_id(request)
-        request.admitted = self._guard.enter(request)
+        request.id = self.guard.request_id(request)
+        request.admitted = self.guard.enter(request)
         request.route, request.handler, request.parameters = self._router.find(
             request.method, request.path, request.raw_path
         )
@@ -77,32 +92,59 @@ class App:
     def leave(self, request: Request) -> None:
         """The request costs nothing any more; twice is harmless."""
         admitted, request.admitted = request.admitted, -1
-        self._guard.leave(admitted)
+        self.guard.leave(admitted)
 
-    def answer(self, request: Request) -> Response | Awaitable[Response]:
-        """The answer of an admitted request whose body has come; awaitable only when it has to wait."""
+    def answer(self, request: Request, deliver: Deliver) -> None:
+        """Answer an admitted request whose body has come, now or later, by one call of `deliver`."""
+        handler = request.handler
         try:
             encoding = request.headers.get(b"content-encoding")
             if encoding is not None:
                 request.body = decompress(request.body, encoding, self.limits.body_bytes)
-            found = request.handler(request)
-            if isinstance(found, Response):
-                found = packed(found, request)
+            if isinstance(handler, Together):
+                self._gather(handler, request, deliver)
+                return
+            found: Found = handler(request)
         except Exception as error:  # noqa: BLE001  the edge of the service
-            found = self._fault(request, error)
-        return self._finished(request, found) if isinstance(found, Response) else self._later(request, found)
+            found = error
+        self._settle(request, found, deliver)
 
-    async def _later(self, request: Request, found: Awaitable[Response]) -> Response:
+    def _gather(self, handler: Together, request: Request, deliver: Deliver) -> None:
+        """Keep a request for the others that this turn of the loop brings."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer_waiting)
+        self._waiting.setdefault(handler.answer, []).append((request, deliver))
+
+    def _answer_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for answer_all, group in waiting.items():
+            try:
+                found = answer_all([request for request, _ in group])
+            except Exception as error:  # noqa: BLE001  the edge of the service
+                found = [error] * len(group)
+            for (request, deliver), each in zip(group, found, strict=True):
+                self._settle(request, each, deliver)
+
+    def _settle(self, request: Request, found: Found, deliver: Deliver) -> None:
+        if isinstance(found, Response):
+            found = packed(found, request)
+        if isinstance(found, Awaitable):
+            task = asyncio.create_task(self._later(request, found, deliver))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        response = self._fault(request, found) if isinstance(found, Exception) else found
+        deliver(self._finished(request, response))
+
+    async def _later(self, request: Request, found: Awaitable[Response], deliver: Deliver) -> None:
         try:
-            response = packed(await found, request)
-            if not isinstance(response, Response):
-                response = await response
+            settled: Found = await found
         except Exception as error:  # noqa: BLE001  the edge of the service
-            response = self._fault(request, error)
+            settled = error
         except asyncio.CancelledError:
             self.leave(request)
             raise
-        return self._finished(request, response)
+        self._settle(request, settled, deliver)
 
     def refuse(self, request: Request, error: ServingError) -> Response:
         """The answer to a request whose body stays unread: the connection cannot be used again."""
@@ -127,10 +169,11 @@ class App:
 
     def _finished(self, request: Request, response: Response) -> Response:
         self.leave(request)
-        self._note(request, response.status)
+        self.note(request, response.status)
         return response
 
-    def _note(self, request: Request, status: int) -> None:
+    def note(self, request: Request, status: int) -> None:
+        """Count and log an answered request."""
         seconds = time.perf_counter() - request.started
         counts = self.plane.metrics
         counts.requests.add(request.route, str(status))
@@ -147,8 +190,8 @@ class App:
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = stream.handshake(scope)
-        request.id, request.route = self._guard.request_id(request), stream.PATH
-        self._note(request, await self._streams(request, receive, send))
+        request.id, request.route = self.guard.request_id(request), stream.PATH
+        self.note(request, await self._streams(request, receive, send))
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

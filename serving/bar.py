@@ -31,15 +31,20 @@ class Bar(NamedTuple):
 
     def check(self) -> None:
         """Raise BarRefused unless prices are finite, positive and consistent and volume is not negative."""
+        _, _, opened, high, low, close, volume = self
+        sound = 0 < low <= opened <= high < math.inf and low <= close <= high and 0 <= volume < math.inf
+        if not (sound and _SYMBOL.fullmatch(self.symbol)):
+            raise BarRefused(self._fault())
+
+    def _fault(self) -> str:
         if not _SYMBOL.fullmatch(self.symbol):
-            raise BarRefused(f"symbol {self.symbol!r}: 1 to 32 letters, digits or . _ : / = ^ - are expected")
+            return f"symbol {self.symbol!r}: 1 to 32 letters, digits or . _ : / = ^ - are expected"
         prices = (self.open, self.high, self.low, self.close)
         if not all(math.isfinite(p) and p > 0 for p in prices):
-            raise BarRefused(f"{self._where} has prices {prices}: they must be finite and positive")
+            return f"{self._where} has prices {prices}: they must be finite and positive"
         if not (self.low <= self.open <= self.high and self.low <= self.close <= self.high):
-            raise BarRefused(f"{self._where} has open, high, low, close {prices}: low <= open, close <= high")
-        if not (math.isfinite(self.volume) and self.volume >= 0):
-            raise BarRefused(f"{self._where} has volume {self.volume}: it must be finite and not negative")
+            return f"{self._where} has open, high, low, close {prices}: low <= open, close <= high"
+        return f"{self._where} has volume {self.volume}: it must be finite and not negative"
 
     @property
     def _where(self) -> str:

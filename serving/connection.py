@@ -2,8 +2,8 @@
 
 uvicorn owns the sockets and the signals. Its own connections wait for ever for a head, for a body and for a
 client that does not read, and pass every request through a task, an event and four messages, which takes
-longer than most answers here. This one hands a whole request to the application and writes what it returns;
-only an answer that has to wait gets a task. A sweep once a second looks at every connection, instead of a
+longer than most answers here. This one hands a whole request to the application, which delivers
+its answer, mostly at once. A sweep once a second looks at every connection, instead of a
 timer for each.
 """
 
@@ -13,7 +13,8 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
@@ -78,9 +79,9 @@ class Connection(asyncio.Protocol):
         # the request whose body is awaited
         self._request: Request | None = None
         self._chunks, self._size = list[bytes](), 0
-        # whole requests in line, and the task that answers the one before them
+        # whole requests in line behind the one that is being answered
         self._line: deque[tuple[Request, Response | None, bool]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._busy = False  # a request is being answered
         self._last_one = False  # the request ends its connection
         self._full = False  # the client does not read
         self._paused = False  # we do not, requests being in line
@@ -226,7 +227,7 @@ class Connection(asyncio.Protocol):
     @property
     def _unanswered(self) -> int:
         """Whole requests that are not answered yet."""
-        return len(self._line) + (self._task is not None)
+        return len(self._line) + self._busy
 
     def _await(self, what: str, seconds: float) -> None:
         self._awaited, self._deadline = what, time.monotonic() + seconds
@@ -267,29 +268,22 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer what is in line, in order, until an answer has to wait."""
-        while self._line and self._task is None and not self._full and not self._ending:
+        while self._line and not self._busy and not self._full and not self._ending:
             request, response, last = self._line.popleft()
-            found = self.app.answer(request) if response is None else response
-            if isinstance(found, Response):
-                self._write(request, found, last)
+            self._busy = True
+            if response is None:
+                self.app.answer(request, partial(self._deliver, request, last))
             else:
-                self._task = self._loop.create_task(self._write_later(request, found, last))
-                self._server.tasks.add(self._task)
-                self._task.add_done_callback(self._server.tasks.discard)
+                self._deliver(request, last, response)
         if bool(self._line) != self._paused and not self._ending:
             self._paused = not self._paused
             (self.transport.pause_reading if self._paused else self.transport.resume_reading)()
 
-    async def _write_later(self, request: Request, found: Awaitable[Response], last: bool) -> None:
-        try:
-            response = await found
-        except asyncio.CancelledError:
-            self._end()
-            raise
-        finally:
-            self._task = None
+    def _deliver(self, request: Request, last: bool, response: Response) -> None:
+        self._busy = False
         self._write(request, response, last)
-        self._advance()
+        if self._line:
+            self._advance()
 
     def _write(self, request: Request, response: Response, last: bool) -> None:
         if self._ending:

@@ -3,6 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -23,8 +26,45 @@ from serving.state import SymbolState
 
 # Bars scored in one call of the graph; between two of them other requests get their turn.
 CHUNK = 32
+# Bars of all the requests that are answered together; requests beyond them wait for the next turn.
+TOGETHER = 8 * CHUNK
 # Windows above this are scored in a thread: the graph releases the interpreter lock.
 INLINE_WINDOWS = 8
+
+
+class BarsAsked(NamedTuple):
+    """The bars of one request, and the timeframe it names."""
+
+    bars: Sequence[Bar]
+    timeframe: str | None
+
+
+class Answers:
+    """What several requests get: a fault each, or a signal per bar."""
+
+    def __init__(self, asked: Sequence[BarsAsked]) -> None:
+        self.asked = asked
+        self.faults: list[ServingError | None] = [None] * len(asked)
+        self.signals: list[list[Signal]] = [[cast("Signal", None)] * len(bars) for bars, _ in asked]
+
+
+@dataclass
+class Chunk:
+    """Bars of one model that are scored together, and where the signal of each belongs."""
+
+    slot: Slot
+    bars: list[Bar] = field(default_factory=list)
+    _places: list[tuple[list[Signal], int]] = field(default_factory=list)
+
+    def add(self, bar: Bar, signals: list[Signal], at: int) -> None:
+        """One more, whose signal is `signals[at]`."""
+        self.bars.append(bar)
+        self._places.append((signals, at))
+
+    def put(self, found: Sequence[Signal]) -> None:
+        """The signals of the bars, in order."""
+        for (signals, at), signal in zip(self._places, found, strict=True):
+            signals[at] = signal
 
 
 class Plane:
@@ -54,24 +94,30 @@ class Plane:
         refuses the request before any bar changes the state.
         """
         async with self._turn:
-            parts: list[list[Signal]] = []
-            for slot, chunk in self._plan(bars, timeframe):
-                if parts:
+            answers = Answers([BarsAsked(bars, timeframe)])
+            for number, chunk in enumerate(self._plan(answers)):
+                if number:
                     await asyncio.sleep(0)
-                parts.append(self._advance(slot, chunk))
-            return self._told(parts)
+                self._advance(chunk)
+            found = self._told(answers)[0]
+        if isinstance(found, ServingError):
+            raise found
+        return found
 
-    def bars_at_once(self, bars: Sequence[Bar], timeframe: str | None = None) -> list[Signal] | None:
-        """What `bars` gives, when there are few and nobody is ahead; else None, and nothing is done."""
-        if len(bars) > CHUNK or self._turn.locked():
-            return None
-        return self._told([self._advance(slot, chunk) for slot, chunk in self._plan(bars, timeframe)])
+    def bars_together(self, asked: Sequence[BarsAsked]) -> list[list[Signal] | ServingError | None]:
+        """What `bars` gives each of several requests, or raises; None for one that has to wait its turn.
 
-    def _told(self, parts: list[list[Signal]]) -> list[Signal]:
-        signals = [signal for part in parts for signal in part]
-        for listener in self.listeners:
-            listener(signals)
-        return signals
+        Requests see the bars of those before them; what refuses one leaves the others alone. All their
+        windows are scored together, and all that is written is written at once.
+        """
+        few = 0
+        if not self._turn.locked():
+            sizes = accumulate(len(each.bars) for each in asked)
+            few = sum(size <= TOGETHER for size in sizes)
+        answers = Answers(asked[:few])
+        for chunk in self._plan(answers):
+            self._advance(chunk)
+        return [*self._told(answers), *[None] * (len(asked) - few)]
 
     async def swap(self, slot: Slot, loaded: Loaded) -> None:
         """Serve `loaded` from the next request on."""
@@ -119,17 +165,10 @@ class Plane:
 
     async def infer(self, model: Model, windows: NDArray[np.float32]) -> Outputs:
         """Score windows, float32 [N, T, F], given by the caller; nothing is remembered or logged."""
-        found = self.infer_at_once(model, windows)
-        return await asyncio.to_thread(model.score, windows) if found is None else found
-
-    def infer_at_once(self, model: Model, windows: NDArray[np.float32]) -> Outputs | None:
-        """What `infer` gives, when there are few windows; None when a thread had better do it."""
-        expected = (model.runtime.window, model.runtime.features)
-        if windows.ndim != 3 or windows.shape[1:] != expected or len(windows) == 0:
-            raise BadRequest(
-                f"features has shape {list(windows.shape)}: [N, {expected[0]}, {expected[1]}] is expected"
-            )
-        return model.score(windows) if len(windows) <= INLINE_WINDOWS else None
+        check_windows(model, windows)
+        if len(windows) <= INLINE_WINDOWS:
+            return model.score(windows)
+        return await asyncio.to_thread(model.score, windows)
 
     def _served(self) -> str:
         names = ", ".join(f"{model.name} version {model.version}" for model in self.versions())
@@ -152,26 +191,48 @@ class Plane:
             )
         raise BadRequest(f"{symbol}: {len(found)} models for {frames[0]} would fit and none is of {symbol}")
 
-    def _plan(self, bars: Sequence[Bar], timeframe: str | None) -> list[tuple[Slot, list[Bar]]]:
-        """Group bars by model, each group's in order, and check them all; chunks of at most CHUNK bars."""
-        groups: dict[int, tuple[Slot, list[Bar]]] = {}
-        plan: list[tuple[Slot, list[Bar]]] = []
-        for bar in bars:
-            slot = self._slot(bar.symbol, timeframe)
-            groups.setdefault(id(slot), (slot, []))[1].append(bar)
-            if not plan or plan[-1][0] is not slot or len(plan[-1][1]) >= CHUNK:
-                plan.append((slot, []))
-            plan[-1][1].append(bar)
-        for slot, group in groups.values():
+    def _plan(self, answers: "Answers") -> list["Chunk"]:
+        """The bars of all requests by model, in order, all of them checked; chunks of at most CHUNK bars."""
+        newest: dict[int, dict[str, float]] = {}
+        chunks: dict[int, list[Chunk]] = {}
+        for number, (bars, timeframe) in enumerate(answers.asked):
             try:
-                slot.require().states.check(group)
+                groups = self._by_slot(bars, timeframe)
+                for slot, group in groups:
+                    known = newest.setdefault(id(slot), {})
+                    slot.require().states.check([bar for _, bar in group], known)
             except ServingError as error:
                 self.metrics.bars_refused.add(type(error).__name__)
-                raise
-        return plan
+                answers.faults[number] = error
+                continue
+            for slot, group in groups:
+                own = chunks.setdefault(id(slot), [])
+                for at, bar in group:
+                    if not own or len(own[-1].bars) >= CHUNK:
+                        own.append(Chunk(slot))
+                    own[-1].add(bar, answers.signals[number], at)
+        return [chunk for own in chunks.values() for chunk in own]
 
-    def _advance(self, slot: Slot, bars: list[Bar]) -> list[Signal]:
-        started = time.perf_counter()
+    def _by_slot(
+        self, bars: Sequence[Bar], timeframe: str | None
+    ) -> list[tuple[Slot, list[tuple[int, Bar]]]]:
+        groups: dict[int, tuple[Slot, list[tuple[int, Bar]]]] = {}
+        for at, bar in enumerate(bars):
+            slot = self._slot(bar.symbol, timeframe)
+            groups.setdefault(id(slot), (slot, []))[1].append((at, bar))
+        return list(groups.values())
+
+    def _told(self, answers: "Answers") -> list[list[Signal] | ServingError]:
+        found: list[list[Signal] | ServingError] = []
+        for fault, signals in zip(answers.faults, answers.signals, strict=True):
+            if fault is None:
+                for listener in self.listeners:
+                    listener(signals)
+            found.append(signals if fault is None else fault)
+        return found
+
+    def _advance(self, chunk: "Chunk") -> None:
+        started, slot, bars = time.perf_counter(), chunk.slot, chunk.bars
         loaded = slot.require()
         model = loaded.model
         vectors, counts, warm, windows, gaps = self._push(loaded, bars)
@@ -182,19 +243,42 @@ class Plane:
             canary = slot.challenger.advance(Scored(bars, vectors, warm, windows, states))
         latency = _since(started) / len(bars)
         signals, row = [], 0
+        logs: dict[PredictionLog, list[tuple[int, NDArray[np.float64]]]] = {}
         for i, (bar, vector, count) in enumerate(zip(bars, vectors, counts, strict=True)):
             if (answer := canary.get(i)) is not None:
                 signal = answer.model.signal(bar.symbol, bar.timestamp, answer.outputs, answer.row, latency)
-                signals.append(self._logged(answer.log, bar, answer.vector, signal))
+                logs.setdefault(answer.log, []).append((i, answer.vector))
                 self.metrics.predictions.add(model.name, answer.model.version)
             elif outputs is None or not warm[i]:
-                signals.append(model.warming(bar.symbol, bar.timestamp, count, latency))
+                signal = model.warming(bar.symbol, bar.timestamp, count, latency)
             else:
                 signal = model.signal(bar.symbol, bar.timestamp, outputs, row, latency)
-                signals.append(self._logged(slot.log, bar, vector, signal))
+                assert slot.log is not None
+                logs.setdefault(slot.log, []).append((i, vector))
                 self.metrics.predictions.add(model.name, model.version)
+            signals.append(signal)
             row += warm[i]
-        return self._remembered(slot, bars, signals, gaps)
+        for log, rows in logs.items():
+            self._log(log, rows, bars, signals)
+        chunk.put(self._remembered(slot, bars, signals, gaps))
+
+    def _log(
+        self,
+        log: PredictionLog,
+        rows: list[tuple[int, NDArray[np.float64]]],
+        bars: list[Bar],
+        signals: list[Signal],
+    ) -> None:
+        """Log predictions before they are answered; one that cannot be logged may not be traded on."""
+        now = self._clock.now().timestamp()
+        try:
+            log.append(*(as_prediction(signals[i], bars[i], vector, now) for i, vector in rows))
+        except OSError as error:
+            for i, _ in rows:
+                self.metrics.log_errors.add(signals[i].model)
+                reasons = [*signals[i].reasons, f"the prediction could not be logged: {error}"]
+                changes = {"side": "hold", "tradable": False, "reasons": reasons}
+                signals[i] = msgspec.structs.replace(signals[i], **changes)
 
     def _remembered(
         self, slot: Slot, bars: list[Bar], signals: list[Signal], gaps: list[str | None]
@@ -236,19 +320,33 @@ class Plane:
                 rows += 1
         return vectors, counts, warm, windows[:rows], gaps
 
-    def _logged(
-        self, log: PredictionLog | None, bar: Bar, vector: NDArray[np.float64], signal: Signal
-    ) -> Signal:
-        """Log a prediction before it is answered; one that cannot be logged may not be traded on."""
-        assert log is not None
-        prediction = as_prediction(signal, bar, vector, self._clock.now().timestamp())
-        try:
-            log.append(prediction)
-        except OSError as error:
-            self.metrics.log_errors.add(signal.model)
-            reasons = [*signal.reasons, f"the prediction could not be logged: {error}"]
-            return msgspec.structs.replace(signal, side="hold", tradable=False, reasons=reasons)
-        return signal
+
+def check_windows(model: Model, windows: NDArray[np.float32]) -> None:
+    """BadRequest unless `windows` are [N, T, F] of the model, N at least 1."""
+    expected = (model.runtime.window, model.runtime.features)
+    if windows.ndim != 3 or windows.shape[1:] != expected or len(windows) == 0:
+        raise BadRequest(
+            f"features has shape {list(windows.shape)}: [N, {expected[0]}, {expected[1]}] is expected"
+        )
+
+
+def score_together(asked: Sequence[tuple[Model, NDArray[np.float32]]]) -> list[Outputs]:
+    """What each of several requests is answered; the windows of one version are scored together.
+
+    `asked` have passed `check_windows`, and are few windows each.
+    """
+    by_model: dict[int, list[int]] = {}
+    for number, (model, _) in enumerate(asked):
+        by_model.setdefault(id(model), []).append(number)
+    found: dict[int, Outputs] = {}
+    for numbers in by_model.values():
+        parts = [asked[number][1] for number in numbers]
+        outputs = asked[numbers[0]][0].score(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        start = 0
+        for number, part in zip(numbers, parts, strict=True):
+            found[number] = outputs.rows(start, start + len(part))
+            start += len(part)
+    return [found[number] for number in range(len(asked))]
 
 
 def _noted(signal: Signal, state: SymbolState) -> Signal:

@@ -37,6 +37,15 @@ class Outputs:
     confidence: NDArray[np.float64]
     class_probabilities: NDArray[np.float64]
 
+    def rows(self, start: int, end: int) -> "Outputs":
+        """Of some of the windows."""
+        return Outputs(
+            self.probability[start:end],
+            self.base_probabilities[start:end],
+            self.confidence[start:end],
+            self.class_probabilities[start:end],
+        )
+
 
 class Runtime:
     """A loaded graph; `run` may be called from several threads."""

@@ -1,7 +1,7 @@
 """What the service remembers of each symbol: the feature stream, the last window, the last bars."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -200,20 +200,27 @@ class States:
     def _new(self, symbol: str) -> SymbolState:
         return SymbolState(symbol, self.definitions, self.window, self.rule)
 
-    def check(self, bars: list[Bar]) -> None:
-        """Raise unless every bar is sound and newer than the one before it of its symbol; changes nothing."""
-        last: dict[str, float] = {}
+    def check(self, bars: Sequence[Bar], newest: dict[str, float]) -> None:
+        """Raise unless every bar is sound and newer than the one before it of its symbol; changes nothing.
+
+        `newest` has the last time of each symbol whose bars are accepted but not pushed, and is given these.
+        """
+        last = dict(newest)
         for bar in bars:
             bar.check()
-            known = self._symbols.get(bar.symbol)
-            before = last.get(bar.symbol, known.last if known else None)
+            symbol = bar.symbol
+            before = last.get(symbol)
+            if before is None:
+                known = self._symbols.get(symbol)
+                before = known.last if known else None
             if before is not None and bar.timestamp <= before:
                 raise StaleBar(
                     f"{bar.symbol} {bar.time} is not newer than the last bar at {iso(before)}: send each bar "
                     "once, in order; no bar of this request was used"
                 )
-            last[bar.symbol] = bar.timestamp
-        self._check_room(set(last) - set(self._symbols))
+            last[symbol] = bar.timestamp
+        self._check_room(last.keys() - self._symbols.keys())
+        newest.update(last)
 
     def _check_room(self, new: set[str]) -> None:
         if len(self._symbols) + len(new) > self.limit:

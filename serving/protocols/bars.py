@@ -1,15 +1,14 @@
 """POST /v1/bars: raw bars in, signals out."""
 
-from collections.abc import Awaitable
 from typing import Annotated, NamedTuple
 
 import msgspec
 
 from core.signal import Signal
 from serving.bar import Bar, epoch
-from serving.errors import BadRequest
-from serving.http import Limits, Request, Response, Router, answer, decode
-from serving.plane import Plane
+from serving.errors import BadRequest, ServingError
+from serving.http import Found, Limits, Request, Response, Router, Together, answer, decode
+from serving.plane import BarsAsked, Plane
 
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
 
@@ -56,19 +55,19 @@ _many = msgspec.json.Decoder(BarsBody)
 def routes(router: Router, plane: Plane, limits: Limits) -> None:
     """Mount the protocol."""
 
-    def post(request: Request) -> Response | Awaitable[Response]:
-        asked = read(limits, request.body)
-        signals = plane.bars_at_once(asked.bars, asked.timeframe)
-        return answer(asked.shape(signals)) if signals is not None else _later(plane, asked)
+    def post(requests: list[Request]) -> list[Found]:
+        read = [_read(limits, request.body) for request in requests]
+        asked = [each for each in read if isinstance(each, Asked)]
+        answers = iter(zip(asked, plane.bars_together([each.asked for each in asked]), strict=True))
+        return [each if isinstance(each, ServingError) else _answer(plane, *next(answers)) for each in read]
 
-    router.add("POST", "/v1/bars", post)
+    router.add("POST", "/v1/bars", Together(post))
 
 
 class Asked(NamedTuple):
-    """What a body asks, and the shape of its answer."""
+    """What a body asks, and whether it is {"bars": […]} or one bar alone."""
 
-    bars: list[Bar]
-    timeframe: str | None
+    asked: BarsAsked
     many: bool
 
     def shape(self, signals: list[Signal]) -> Signal | SignalsBody:
@@ -79,19 +78,32 @@ class Asked(NamedTuple):
 def read(limits: Limits, body: bytes) -> Asked:
     """A JSON bar, or {"bars": […]}; BadRequest or BarRefused says what is wrong."""
     if b'"bars"' in body and decode(body, _probe).bars is not msgspec.UNSET:
-        return _read_many(limits, decode(body, _many).bars)
+        return Asked(_read_many(limits, decode(body, _many).bars), many=True)
     one = decode(body, _one)
-    return Asked([one.bar()], one.timeframe, many=False)
+    return Asked(BarsAsked([one.bar()], one.timeframe), many=False)
 
 
-def _read_many(limits: Limits, bodies: list[BarBody]) -> Asked:
+def _read(limits: Limits, body: bytes) -> Asked | ServingError:
+    try:
+        return read(limits, body)
+    except ServingError as error:
+        return error
+
+
+def _read_many(limits: Limits, bodies: list[BarBody]) -> BarsAsked:
     if not 1 <= len(bodies) <= limits.bars:
         raise BadRequest(f"{len(bodies)} bars: 1 to {limits.bars} are accepted in one request")
     timeframes = {body.timeframe for body in bodies}
     if len(timeframes) > 1:
         raise BadRequest("bars of several timeframes: send one request per timeframe")
-    return Asked([body.bar() for body in bodies], timeframes.pop(), many=True)
+    return BarsAsked([body.bar() for body in bodies], timeframes.pop())
+
+
+def _answer(plane: Plane, asked: Asked, signals: list[Signal] | ServingError | None) -> Found:
+    if signals is None:
+        return _later(plane, asked)
+    return signals if isinstance(signals, ServingError) else answer(asked.shape(signals))
 
 
 async def _later(plane: Plane, asked: Asked) -> Response:
-    return answer(asked.shape(await plane.bars(asked.bars, asked.timeframe)))
+    return answer(asked.shape(await plane.bars(*asked.asked)))

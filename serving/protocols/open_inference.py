@@ -4,17 +4,17 @@ Sources: the Open Inference Protocol specification, inference_rest; Triton's bin
 extension. One extension of our own: null in `data` is a missing feature (NaN), which JSON cannot say.
 """
 
-from collections.abc import Awaitable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.errors import BadRequest
-from serving.http import Request, Response, Router, answer, decode, encode
+from serving.errors import BadRequest, ServingError
+from serving.http import Found, Request, Response, Router, Together, answer, decode, encode
 from serving.model import Model
-from serving.plane import Plane
+from serving.plane import INLINE_WINDOWS, Plane, check_windows, score_together
 from serving.runtime import INPUT, OUTPUTS, Outputs
 from serving.tensors import check_shape, from_numbers, read_binary, read_json
 
@@ -115,8 +115,8 @@ def routes(router: Router, plane: Plane) -> None:
             [{"name": m.name, "version": m.version, "state": "READY", "reason": ""} for m in plane.versions()]
         )
 
-    def infer(request: Request) -> Response | Awaitable[Response]:
-        return _answer_infer(plane, request)
+    def infer(requests: list[Request]) -> list[Found]:
+        return _answer_infer(plane, requests)
 
     router.add("GET", "/v2", server)
     router.add("GET", "/v2/health/live", live)
@@ -125,7 +125,7 @@ def routes(router: Router, plane: Plane) -> None:
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         router.add("GET", base, metadata)
         router.add("GET", f"{base}/ready", model_ready)
-        router.add("POST", f"{base}/infer", infer)
+        router.add("POST", f"{base}/infer", Together(infer))
 
 
 def describe(model: Model, versions: list[str]) -> dict[str, Any]:
@@ -142,24 +142,48 @@ def describe(model: Model, versions: list[str]) -> dict[str, Any]:
     }
 
 
-def _answer_infer(plane: Plane, request: Request) -> Response | Awaitable[Response]:
+class _Asked(NamedTuple):
+    model: Model
+    windows: NDArray[np.float32]
+    wanted: list[tuple[str, bool]]
+    id: str | None
+
+    def reply(self, outputs: Outputs) -> Response:
+        start: dict[str, Any] = {"model_name": self.model.name, "model_version": self.model.version}
+        if self.id is not None:
+            start["id"] = self.id
+        return _reply(start, outputs, self.wanted)
+
+
+def _answer_infer(plane: Plane, requests: list[Request]) -> list[Found]:
+    """Few windows are scored now, all together; many in a thread, by themselves."""
+    found: dict[int, Found] = {}
+    few: dict[int, _Asked] = {}
+    for number, request in enumerate(requests):
+        try:
+            asked = _read(plane, request)
+        except ServingError as error:
+            found[number] = error
+            continue
+        if len(asked.windows) <= INLINE_WINDOWS:
+            few[number] = asked
+        else:
+            found[number] = _reply_later(plane, asked)
+    scored = score_together([(asked.model, asked.windows) for asked in few.values()])
+    found |= {number: few[number].reply(outputs) for number, outputs in zip(few, scored, strict=True)}
+    return [found[number] for number in range(len(requests))]
+
+
+async def _reply_later(plane: Plane, asked: _Asked) -> Response:
+    return asked.reply(await plane.infer(asked.model, asked.windows))
+
+
+def _read(plane: Plane, request: Request) -> _Asked:
     body, tail = _parse(request)
     model = plane.model(*request.parameters)
-    wanted = wanted_outputs(body)
-    windows = read_windows(body.inputs, tail)
-    reply: dict[str, Any] = {"model_name": model.name, "model_version": model.version}
-    if body.id is not None:
-        reply["id"] = body.id
-    outputs = plane.infer_at_once(model, windows)
-    if outputs is not None:
-        return _reply(reply, outputs, wanted)
-    return _reply_later(reply, plane.infer(model, windows), wanted)
-
-
-async def _reply_later(
-    reply: dict[str, Any], outputs: Awaitable[Outputs], wanted: list[tuple[str, bool]]
-) -> Response:
-    return _reply(reply, await outputs, wanted)
+    wanted, windows = wanted_outputs(body), read_windows(body.inputs, tail)
+    check_windows(model, windows)
+    return _Asked(model, windows, wanted, body.id)
 
 
 def _parse(request: Request) -> tuple[InferBody, bytes | None]:
