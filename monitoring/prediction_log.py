@@ -35,6 +35,8 @@ __all__ = ["Prediction", "PredictionLog", "Retention", "feature_columns", "read"
 DAMAGED = "damaged-*.wal"
 SEAL_SECONDS = 3.0
 LOOK_SECONDS = 3600.0
+# Sealing may take one part of the time in ten: whatever the load, it leaves a core to the answers.
+SEAL_REST = 9.0
 
 
 _ONE_WRITER = "a prediction log has one writer; stop the other service or serve another model"
@@ -67,6 +69,7 @@ class PredictionLog:
         self._names = list(feature_names)
         self._full: list[Journal] = []
         self._sealer: subprocess.Popen[bytes] | None = None
+        self._seal_started, self._seal_next = 0.0, -math.inf
         self._unsealed = any(directory.glob(JOURNAL))
         self._open_journal(_last_number(directory) + 1)
         self._guard = threading.Lock()
@@ -129,7 +132,7 @@ class PredictionLog:
 
     def _background(self) -> None:
         while True:
-            self._dirty.wait()
+            self._dirty.wait(SEAL_SECONDS if self._unsealed or self._sealer is not None else None)
             self._dirty.clear()
             if self._stop.wait(self._sync_seconds):
                 return
@@ -149,8 +152,10 @@ class PredictionLog:
             journal.close()
         self._unsealed = self._unsealed or bool(full) or self._outdated()
         if self._sealer is not None and self._sealer.poll() is not None:
+            now = time.monotonic()
+            self._seal_next = now + SEAL_REST * (now - self._seal_started)
             self._finish_sealer()
-        if self._unsealed and self._sealer is None:
+        if self._unsealed and self._sealer is None and time.monotonic() >= self._seal_next:
             self._unsealed = False
             self._start_sealer(number)
 
@@ -169,6 +174,7 @@ class PredictionLog:
         place = str(self.directory.absolute())
         command = [sys.executable, "-m", "monitoring.sealing", place, str(below), *rules]
         root = Path(__file__).resolve().parent.parent
+        self._seal_started = time.monotonic()
         try:
             self._sealer = subprocess.Popen(
                 command, cwd=root, env=child_environment(), stdin=subprocess.DEVNULL, start_new_session=True

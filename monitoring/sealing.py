@@ -7,6 +7,7 @@ with the conversion.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,6 +71,7 @@ if __name__ == "__main__":
         processors=[structlog.processors.add_log_level, structlog.processors.JSONRenderer()],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    os.nice(10)  # answers go first where cores are few
     place, below, days, megabytes, min_rows = sys.argv[1:]
     seal_below(Path(place), int(below))
     prune(Path(place), Retention(float(days), float(megabytes), int(min_rows)))
