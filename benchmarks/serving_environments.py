@@ -1,10 +1,10 @@
 """The peers that need a virtual environment of their own: MLServer and `mlflow models serve`.
 
 Built from the package index by what serving_mlserver.txt and serving_mlflow.txt pin, with the ONNX Runtime,
-numpy, uvicorn, uvloop and httptools of this environment: same runtime, same server, same event loop, same
-parser, which is more than `pip install mlflow` gives. Kept in the user's cache and built again when the pins
-change. MLServer runs the graph in its one process (`parallel_workers` 0, which is faster than its default of
-one worker beside it); both write uvicorn's access log, to a file.
+numpy, uvicorn, uvloop and httptools of this environment where they do not say otherwise: same runtime, same
+server, same event loop, same parser, which is more than `pip install` gives. Only MLServer's worker does not
+start with uvloop above 0.21. Kept in the user's cache and built again when the pins change. Both write
+uvicorn's access log, to a file.
 """
 
 import hashlib
@@ -32,8 +32,9 @@ class PeerMissing(RuntimeError):
 
 def pins(name: str) -> str:
     """The requirements of a peer's environment, one a line, every one exact."""
-    shared = "".join(f"{package}=={version(package)}\n" for package in SHARED)
-    return (HERE / f"serving_{name}.txt").read_text() + shared
+    own = (HERE / f"serving_{name}.txt").read_text()
+    pinned = {line.split("==")[0] for line in own.splitlines()}
+    return own + "".join(f"{package}=={version(package)}\n" for package in SHARED if package not in pinned)
 
 
 def environment(name: str, root: Path) -> Path:
@@ -76,8 +77,11 @@ def _own(folder: Path) -> dict[str, str]:
     return child_environment(PATH=f"{folder / 'bin'}:/usr/local/bin:/usr/bin:/bin", VIRTUAL_ENV=str(folder))
 
 
-def mlserver(root: Path, home: Path, graph: Path, model: str) -> Command:
-    """MLServer with a runtime of our own, its files in `home`; PeerMissing."""
+def mlserver(root: Path, home: Path, graph: Path, model: str, workers: int = 1) -> Command:
+    """MLServer with a runtime of our own, its files in `home`; PeerMissing.
+
+    One worker is its default, a process beside the server; 0 is the server's own process.
+    """
     folder = environment("mlserver", root)
     home.mkdir(parents=True)
     shutil.copy(HERE / "serving_mlserver.py", home / "graph_runtime.py")
@@ -87,7 +91,7 @@ def mlserver(root: Path, home: Path, graph: Path, model: str) -> Command:
         "http_port": port,
         "grpc_port": free_port(),
         "metrics_port": free_port(),
-        "parallel_workers": 0,
+        "parallel_workers": workers,
         # uvicorn's access log comes with it
         "debug": True,
     }
@@ -99,7 +103,9 @@ def mlserver(root: Path, home: Path, graph: Path, model: str) -> Command:
     for name, content in (("settings.json", settings), ("model-settings.json", served)):
         write_bytes(home / name, msgspec.json.encode(content))
     program = [str(folder / "bin" / "mlserver"), "start", str(home)]
-    return Command(program, port, f"/v2/models/{model}/ready", _own(folder), home)
+    # where its worker finds the runtime
+    own = {**_own(folder), "PYTHONPATH": str(home)}
+    return Command(program, port, f"/v2/models/{model}/ready", own, home)
 
 
 def mlflow(root: Path, home: Path, graph: Path, model: str) -> Command:

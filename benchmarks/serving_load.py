@@ -17,8 +17,9 @@ from core.bundle import Manifest
 
 Windows = NDArray[np.float32]
 JSON = "content-type: application/json\r\n"
-DAY = 86_400
-# bars that warm a symbol up, and the most a lane is given per second of its turn
+# the service takes bars of 1900 to 2200: about 109,000 days
+FIRST_DAY, DAY, MOST_BARS = -2_208_000_000, 86_400, 109_000
+# bars that warm a symbol up, and the most that all lanes are given per second of a turn
 WARM_BARS, BARS_PER_SECOND = 400, 15_000
 DISTINCT = 500
 
@@ -190,7 +191,11 @@ class Bars:
         high, low = max(opened, close) * 1.002, min(opened, close) * 0.998
         prices = {"open": opened, "high": high, "low": low, "close": close}
         volume = self._random.uniform(1e6, 2e6)
-        return {"symbol": symbol, "timestamp": number * DAY, **prices, "volume": volume}
+        return {"symbol": symbol, "timestamp": FIRST_DAY + number * DAY, **prices, "volume": volume}
+
+    def made(self, symbol: str) -> int:
+        """Bars of the symbol so far, sent or not."""
+        return self._made.get(symbol, 0)
 
     def warm_up(self, symbol: str) -> bytes:
         """One request of as many bars as a symbol needs before it has a signal."""

@@ -63,6 +63,12 @@ class Running:
             before = now
 
 
+def busy_seconds(cores: set[int]) -> float:
+    """Seconds so far in which these cores did anything for anybody, another machine on the host included."""
+    each = psutil.cpu_times(percpu=True)
+    return float(sum(sum(each[core]) - each[core].idle - each[core].iowait for core in cores))
+
+
 def free_port() -> int:
     """A port of loopback that nothing listens on."""
     with socket.socket() as bound:
