@@ -94,17 +94,23 @@ class App:
         admitted, request.admitted = request.admitted, -1
         self.guard.leave(admitted)
 
-    def answer(self, request: Request, deliver: Deliver) -> None:
-        """Answer an admitted request whose body has come, now or later, by one call of `deliver`."""
+    def answer(self, request: Request, deliver: Deliver, *, alone: bool = False) -> None:
+        """Answer an admitted request whose body has come, now or later, by one call of `deliver`.
+
+        `alone`: there is no other connection whose requests could be answered together with it.
+        """
         handler = request.handler
         try:
             encoding = request.headers.get(b"content-encoding")
             if encoding is not None:
                 request.body = decompress(request.body, encoding, self.limits.body_bytes)
-            if isinstance(handler, Together):
+            if not isinstance(handler, Together):
+                found: Found = handler(request)
+            elif alone:
+                found = handler.answer([request])[0]
+            else:
                 self._gather(handler, request, deliver)
                 return
-            found: Found = handler(request)
         except Exception as error:  # noqa: BLE001  the edge of the service
             found = error
         self._settle(request, found, deliver)

@@ -272,7 +272,8 @@ class Connection(asyncio.Protocol):
             request, response, last = self._line.popleft()
             self._busy = True
             if response is None:
-                self.app.answer(request, partial(self._deliver, request, last))
+                alone = len(self._server.connections) == 1
+                self.app.answer(request, partial(self._deliver, request, last), alone=alone)
             else:
                 self._deliver(request, last, response)
         if bool(self._line) != self._paused and not self._ending:

@@ -175,6 +175,9 @@ class Plane:
         return f"served: {names}" if names else "no model is loaded yet; wait for the registry"
 
     def _slot(self, symbol: str, timeframe: str | None) -> Slot:
+        only = self.slots[0].current if len(self.slots) == 1 else None
+        if only is not None and timeframe in (None, only.model.manifest.timeframe):
+            return self.slots[0]
         served = [(s, s.current.model.manifest) for s in self.slots if s.current is not None]
         if not served:
             raise NotReady("no model is loaded yet: wait for the registry, or run `bellwether run`")
