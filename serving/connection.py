@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
 
     app: "App"
     limits: Limits
+    _dated: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
     def __init__(
         self,
@@ -290,13 +291,19 @@ class Connection(asyncio.Protocol):
         if self._ending:
             return
         response.close = response.close or last or ((self._shutting or self._closing) and not self._line)
-        date = b"".join([b"%s: %s\r\n" % pair for pair in self._server.default_headers])
-        head = _head(response, b"x-request-id: %s\r\n%s" % (request.id, date))
+        head = _head(response, b"x-request-id: %s\r\n%s" % (request.id, self._date()))
         self.transport.write(head + response.body if request.method != "HEAD" else head)
         if response.close:
             self._end()
         elif self._awaited == "answer":
             self._await("next", self.limits.keep_alive_seconds)
+
+    def _date(self) -> bytes:
+        """What uvicorn renews each second."""
+        pairs = self._server.default_headers
+        if Connection._dated[0] is not pairs:
+            Connection._dated = pairs, b"".join([b"%s: %s\r\n" % pair for pair in pairs])
+        return Connection._dated[1]
 
     def _refuse_request(self, request: Request, error: ServingError) -> None:
         """Answer a request whose body stays unread, after those ahead of it; then the connection ends."""

@@ -1,6 +1,7 @@
 """Numbers on the wire into float32 arrays: strict JSON, or the bytes of the binary tensor extension."""
 
 import functools
+import itertools
 import struct
 from math import prod
 from typing import Any
@@ -9,12 +10,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+try:
+    from simdjson import Parser
+except ImportError:
+    # no wheel for this Python: numbers are read the general way
+    Parser = None  # type: ignore[assignment,misc]
+
 from serving.errors import BadRequest
 from serving.http import decode
 
 MAX_WINDOWS = 4096
 # values above this are not worth a tuple of arguments
 _PACKED = 1 << 17
+_DATA = b'"data":'
 _by_depth: "list[msgspec.json.Decoder[Any]]" = [
     msgspec.json.Decoder(list[float | None]),
     msgspec.json.Decoder(list[list[float | None]]),
@@ -29,7 +37,27 @@ def read_json(data: msgspec.Raw | bytes, name: str) -> NDArray[np.float32]:
     return from_numbers(values, name)
 
 
-def from_numbers(values: list[Any], name: str) -> NDArray[np.float32]:
+def split_numbers(body: bytes) -> tuple[bytes, NDArray[np.float64]] | None:
+    """A JSON body with its one flat `"data": [numbers]` emptied, and these numbers.
+
+    None when it is not so simple, and is left to the general way: another "data" anywhere, null among the
+    numbers, nesting, anything wrong. This one takes half as long, since no number becomes an object.
+    """
+    if Parser is None:
+        return None
+    at = body.find(_DATA)
+    start, end = at + len(_DATA), body.find(b"]", at) + 1
+    if at < 0 or end == 0 or body[start : start + 1] != b"[" or body.find(b'"data"', end) >= 0:
+        return None
+    try:
+        parsed: Any = Parser().parse(body[start:end])
+        values = np.frombuffer(parsed.as_buffer(of_type="d"))
+    except (ValueError, TypeError, RuntimeError):
+        return None
+    return body[: start + 1] + body[end - 1 :], values
+
+
+def from_numbers(values: list[Any] | NDArray[np.float64], name: str) -> NDArray[np.float32]:
     """Numbers and None, flat or nested evenly; BadRequest when rows differ or a value is beyond FP32."""
     try:
         with np.errstate(over="ignore"):
@@ -41,14 +69,24 @@ def from_numbers(values: list[Any], name: str) -> NDArray[np.float32]:
     return check_range(array, name)
 
 
-def _flat(values: list[Any]) -> NDArray[np.float64]:
-    if len(values) <= _PACKED:
+def _flat(values: list[Any] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """As nested as `values`, when they are nested evenly."""
+    if isinstance(values, np.ndarray):
+        return values
+    shape, flat = [len(values)], values
+    while flat and isinstance(flat[0], list):
+        shape.append(len(flat[0]))
+        if any(len(part) != shape[-1] for part in flat):
+            raise ValueError("rows of different lengths")
+        flat = list(itertools.chain.from_iterable(flat))
+    if len(flat) <= _PACKED:
         try:
-            # a third of what numpy takes to look at every item; refuses lists and None
-            return np.frombuffer(_packer(len(values)).pack(*values), dtype=np.float64)
+            # a third of what numpy takes to look at every item; refuses None
+            packed = _packer(len(flat)).pack(*flat)
+            return np.frombuffer(packed, dtype=np.float64).reshape(shape)
         except struct.error:
             pass
-    return np.array(values, dtype=np.float64)
+    return np.array(flat, dtype=np.float64).reshape(shape)
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from serving.http import Found, Request, Response, Router, Together, answer, dec
 from serving.model import Model
 from serving.plane import INLINE_WINDOWS, Plane, check_windows, score_together
 from serving.runtime import INPUT, OUTPUTS, Outputs
-from serving.tensors import check_shape, from_numbers, read_binary, read_json
+from serving.tensors import check_shape, from_numbers, read_binary, read_json, split_numbers
 
 SERVER = {"name": "bellwether", "version": "2", "extensions": ["model_repository", "binary_tensor_data"]}
 HEADER_LENGTH = b"inference-header-content-length"
@@ -199,10 +199,21 @@ def _parse(request: Request) -> tuple[InferBody, bytes | None]:
             )
         return decode(request.body[:size], _infer), request.body[size:]
     try:
-        return _flat.decode(request.body), None
+        return _parse_flat(request.body), None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # nested, binary without its header, or wrong: the general form tells
         return request.decode(_infer), None
+
+
+def _parse_flat(body: bytes) -> FlatBody:
+    found = split_numbers(body)
+    if found is not None:
+        rest, values = found
+        parsed = _flat.decode(rest)
+        if len(parsed.inputs) == 1 and parsed.inputs[0].data == []:
+            whole = msgspec.structs.replace(parsed.inputs[0], data=values)
+            return msgspec.structs.replace(parsed, inputs=[whole])
+    return _flat.decode(body)
 
 
 def wanted_outputs(body: InferBody) -> list[tuple[str, bool]]:
@@ -277,7 +288,7 @@ def _shaped(tensor: Tensor) -> NDArray[np.float32]:
     data = tensor.data
     if isinstance(data, msgspec.UnsetType):
         raise BadRequest(f"input {INPUT} has no data")
-    values = from_numbers(data, INPUT) if isinstance(data, list) else read_json(data, INPUT)
+    values = read_json(data, INPUT) if isinstance(data, msgspec.Raw) else from_numbers(data, INPUT)
     n, t, f = tensor.shape
     if values.size != n * t * f:
         raise BadRequest(f"input {INPUT} has {values.size} values, its shape {tensor.shape} says otherwise")

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 from serving.access_log import AccessLog
+from serving.http import Request
 from serving.metrics import Counter, Histogram, sample
 
 
@@ -32,8 +33,7 @@ def test_a_counter_counts_per_label() -> None:
 def test_the_access_log_is_json_lines_and_bounded(tmp_path: Path) -> None:
     log = AccessLog(tmp_path / "logs" / "access.jsonl", capacity=2)
     for status in (200, 404, 503):
-        scope = {"method": "GET", "path": "/v2", "client": ("127.0.0.1", 5)}
-        log.add(scope, status, 0.5, b"id")
+        log.add(Request("GET", "/v2", b"/v2", b"", {}, "127.0.0.1", id=b"id"), status, 0.5)
     log.drain()
     log.drain()
     lines = [json.loads(line) for line in (tmp_path / "logs" / "access.jsonl").read_text().splitlines()]

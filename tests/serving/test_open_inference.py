@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import itertools
+import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as aio
 
+from serving import tensors
 from serving.app import App
 from serving.http import Limits
 from serving.plane import Plane
@@ -371,3 +373,46 @@ def test_large_answers_are_packed_as_the_client_likes(app: App, accepted: str, c
 def test_small_answers_are_left_as_they_are(app: App) -> None:
     answer = _binary(_header(W), W.tobytes(), app, accept_encoding="gzip")
     assert "content-encoding" not in answer.headers
+
+
+def _body(data: str, more: str = "") -> bytes:
+    head = '{"inputs":[{"name":"features","shape":[1,4,89],"datatype":"FP32","data":'
+    return f"{head}{data}}}]{more}}}".encode()
+
+
+BARE = b'{"name":"features","shape":[1,4,89],"datatype":"FP32"}'
+TRICKY = {
+    "plain": _body(json.dumps([0.25] * 356)),
+    "integers and signs": _body(json.dumps([-0.0, 3, -7, 1e-300] * 89)),
+    "spaces": _body(json.dumps([0.25] * 356).replace(",", " ,\n\t")),
+    "null": _body(json.dumps([None, 0.5] * 178)),
+    "nested": _body(json.dumps([[[0.5] * 89] * 4])),
+    "the key in a string": _body(json.dumps([0.25] * 356), ',"id":"\\"data\\":[1]"'),
+    "the key twice": _body(json.dumps([9.0] * 356) + ',"data":' + json.dumps([0.25] * 356)),
+    "another data": _body(json.dumps([0.25] * 356), ',"data":[1,2]'),
+    "data of something else first": b'{"data":[7],' + _body(json.dumps([0.25] * 356))[1:],
+    "only data of something else": b'{"data":[7],"inputs":[%s]}' % BARE,
+    "data elsewhere": b'{"inputs":[%s],"data":[7]}' % BARE,
+    "a bracket in a string": _body('["]"]'),
+    "bool": _body(json.dumps([True] * 356)),
+    "not a number": _body(json.dumps([float("nan")] * 356)),
+    "beyond a double": _body("[" + ",".join(["1e999"] * 356) + "]"),
+    "beyond a float": _body("[" + ",".join(["1e300"] * 356) + "]"),
+    "a long integer": _body("[" + ",".join(["9" * 200] * 356) + "]"),
+    "leading zero": _body("[01" + ",1" * 355 + "]"),
+    "comma": _body("[1" + ",1" * 355 + ",]"),
+    "no end": _body("[1,2")[:-3],
+    "empty": _body("[]"),
+    "rows of two lengths": _body(json.dumps([[0.5] * 178, [0.5] * 177 + [1, 2]])),
+}
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_the_short_way_to_read_numbers_says_what_the_general_one_says(
+    app: App, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = _post(app, TRICKY[name])
+    monkeypatch.setattr(tensors, "Parser", None)
+    general = _post(app, TRICKY[name])
+    assert (short.status_code, short.json()) == (general.status_code, general.json())
+    assert short.status_code in (200, 400)
