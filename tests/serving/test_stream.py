@@ -16,6 +16,10 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from core.signal import Signal
+from serving.guard import Guard
+from serving.http import Limits, Request
+from serving.plane import Plane
+from serving.protocols.stream import Streams, handshake
 from serving.subscription import Subscription
 from tests.serving.kit import ROOT, Service, as_body
 
@@ -219,3 +223,56 @@ def test_a_start_does_not_pay_for_websockets() -> None:
     code = "import sys, serving.server; print('websockets' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_message_of_a_stream_costs_what_a_request_costs(
+    new_service: Callable[..., Service], bundle: Path, bars: pd.DataFrame
+) -> None:
+    service = new_service(bundle=bundle, BELLWETHER_RATE_LIMIT="0.001", BELLWETHER_RATE_BURST="3")
+    bodies = as_body(bars.iloc[601:605])
+
+    async def talk(stream: ClientConnection) -> list[Any]:
+        return [await _ask(stream, body) for body in bodies]
+
+    async def inside() -> list[Any]:
+        async with asyncio.timeout(15), connect(f"ws://{service.address}/v1/stream") as stream:
+            return await talk(stream)
+
+    answers = asyncio.run(inside())
+    assert [answer.get("status", 200) for answer in answers] == [200, 200, 429, 429]
+    service.stop()
+    log = service.home / "var" / "logs" / "access.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["path"], line["status"]) for line in lines] == [("/v1/stream", 101)]
+    assert lines[0]["request_id"]
+
+
+def test_streams_share_the_limit_on_what_is_answered_at_once(
+    new_plane: Callable[[Path], Plane], bundle: Path, bars: pd.DataFrame
+) -> None:
+    plane, limits = new_plane(bundle), Limits(concurrency=1)
+    guard = Guard(limits)
+    body = json.dumps(as_body(bars.iloc[601:602])[0])
+
+    async def talk() -> list[Any]:
+        said: list[Any] = []
+        messages = iter([{"type": "websocket.connect"}, {"type": "websocket.receive", "text": body}])
+
+        async def receive() -> dict[str, Any]:
+            return next(messages, {"type": "websocket.disconnect"})
+
+        async def send(message: dict[str, Any]) -> None:
+            said.append(message)
+
+        place = {"path": "/v1/stream", "raw_path": b"/v1/stream", "query_string": b""}
+        scope = {**place, "headers": [], "client": None}
+        await Streams(plane, limits, guard)(handshake(scope), receive, send)
+        return [json.loads(message["text"]) for message in said if message["type"] == "websocket.send"]
+
+    busy = guard.enter(Request("GET", "/metrics", b"/metrics", b"", {}, ""))
+    [refused] = asyncio.run(talk())
+    assert refused["status"] == 503
+    guard.leave(busy)
+    [answered] = asyncio.run(talk())
+    assert answered["probability"] is not None
+    assert guard._running == 0
