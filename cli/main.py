@@ -56,6 +56,10 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port; default 8080; 0 takes a free one.")
     ] = None,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Speak gRPC too, on this port; needs the extra 'grpc'."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Start without a champion and wait for one.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin at the bundle's feature state and keep none.")
@@ -64,7 +68,7 @@ def serve(
     """Serve the champion over HTTP until interrupted."""
     from cli import serve as verb
 
-    verb.serve(model, bundle, host, port, wait=wait, fresh=fresh)
+    verb.serve(model, bundle, host, port, grpc_port, wait=wait, fresh=fresh)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Start, run and end the service."""
 
+import asyncio
 import contextlib
 import errno
 import gc
@@ -11,13 +12,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from core.errors import ServiceError, UsageError
-from serving import websocket
+from serving import grpc, websocket
 from serving.access_log import AccessLog
 from serving.app import App
 from serving.connection import Sweep, connections
@@ -29,6 +31,7 @@ from serving.plane import Plane
 
 if TYPE_CHECKING:
     from core.settings import Settings
+    from serving.grpc.server import GrpcServer
 
 # uvicorn ticks ten times a second
 SWEEP_TICKS = 10
@@ -47,6 +50,8 @@ def serve(
     fresh: bool = False,
     limits: Limits | None = None,
     on_ready: Callable[[str], None] | None = None,
+    grpc_port: int | None = None,
+    on_grpc: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or ctrl-C, then flush the prediction log and return.
 
@@ -54,12 +59,15 @@ def serve(
     champion) from the registry under `settings.mlflow_dir`. Port 0 takes a free one. `on_ready` gets the
     base URL once requests are answered. With `wait_for_model` a registry without a champion is polled
     (readiness 503) instead of refused. `fresh` begins at the bundle's
-    feature state and keeps none. UsageError: an address that needs a token. ServiceError: the port is busy.
+    feature state and keeps none. With `grpc_port` gRPC is spoken too; `on_grpc` gets its address.
+    UsageError: an address that needs a token, gRPC without its extra. ServiceError: a port is busy.
     RegistryError, ArtifactError: nothing to serve.
     """
     limits = limits or Limits(concurrency=settings.max_concurrency)
     token = settings.token.get_secret_value() if settings.token else None
     host = host or settings.host
+    grpc_port = settings.grpc_port if grpc_port is None else grpc_port
+    beside = None if grpc_port is None else partial(grpc.load(), host=host, port=grpc_port, on_ready=on_grpc)
     with _bind(host, settings.port if port is None else port, token) as bound:
         metrics = Metrics()
         fleet = Fleet(settings, metrics, bundle=bundle, model=model, fresh=fresh)
@@ -80,7 +88,7 @@ def serve(
                 poll_seconds=settings.poll_seconds,
                 discover=fleet.discover,
             )
-            run(app, bound, limits, on_ready)
+            run(app, bound, limits, on_ready, beside(app) if beside else None)
         finally:
             for slot in plane.slots:
                 slot.close()
@@ -126,11 +134,16 @@ def _loopback(host: str) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that sweeps its connections, and returns after a signal instead of raising it again."""
+    """uvicorn that sweeps its connections, and returns after a signal instead of raising it again.
 
-    def __init__(self, config: uvicorn.Config, sweep: Sweep, on_ready: Callable[[], None]) -> None:
+    `beside` starts before it, and ends while it does.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, sweep: Sweep, on_ready: Callable[[], None], beside: "GrpcServer | None"
+    ) -> None:
         super().__init__(config)
-        self._sweep, self._on_ready = sweep, on_ready
+        self._sweep, self._on_ready, self._beside = sweep, on_ready, beside
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:
@@ -138,8 +151,16 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside is not None:
+            await self._beside.start()
         await super().startup(sockets)
         self._on_ready()
+        if self._beside is not None:
+            self._beside.announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = [super().shutdown(sockets)] + ([self._beside.stop()] if self._beside else [])
+        await asyncio.gather(*ending)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -154,7 +175,11 @@ class _Server(uvicorn.Server):
 
 
 def run(
-    app: App, bound: socket.socket, limits: Limits, on_ready: Callable[[str], None] | None = None
+    app: App,
+    bound: socket.socket,
+    limits: Limits,
+    on_ready: Callable[[str], None] | None = None,
+    beside: "GrpcServer | None" = None,
 ) -> None:
     """Answer requests on a bound socket until a signal; the main thread only."""
     config = uvicorn.Config(
@@ -175,9 +200,9 @@ def run(
     # a background thread may hold the interpreter for this long before a request gets its turn
     sys.setswitchinterval(0.0005)
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    _raise_descriptor_limit(limits.connections)
+    _raise_descriptor_limit(limits.connections * (1 if beside is None else 2))
     ready = lambda: on_ready(f"http://{shown}:{port}") if on_ready else None  # noqa: E731
-    _Server(config, Sweep(limits), ready).run(sockets=[bound])
+    _Server(config, Sweep(limits), ready, beside).run(sockets=[bound])
 
 
 def _raise_descriptor_limit(connections: int) -> None:

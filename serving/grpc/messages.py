@@ -76,13 +76,9 @@ def _tensor(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) ->
     parameters = _read(tensor.parameters, InputParameters)
     if raw is not None:
         parameters = msgspec.structs.replace(parameters, binary_data_size=len(raw))
-    return FlatTensor(
-        tensor.name,
-        tensor.shape[:_SHOWN],
-        tensor.datatype,
-        list(tensor.contents.fp32_contents) if given else msgspec.UNSET,
-        parameters,
-    )
+    # an array is taken where a list is: no number becomes an object
+    data: Any = np.array(tensor.contents.fp32_contents, np.float64) if given else msgspec.UNSET
+    return FlatTensor(tensor.name, tensor.shape[:_SHOWN], tensor.datatype, data, parameters)
 
 
 def _read(given: Mapping[str, pb.InferParameter], kind: type[msgspec.Struct]) -> Any:

@@ -46,8 +46,10 @@ CODES = {
 class GrpcServer:
     """Answers the calls of the Open Inference Protocol; `start` and `stop` on the event loop of `app`."""
 
-    def __init__(self, app: "App", host: str, port: int) -> None:
-        self._app, self._limits = app, app.limits
+    def __init__(
+        self, app: "App", host: str, port: int, on_ready: Callable[[str], None] | None = None
+    ) -> None:
+        self._app, self._limits, self._on_ready = app, app.limits, on_ready
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
         # messages that are received and answered at once: what the memory set aside for bodies takes
@@ -62,6 +64,11 @@ class GrpcServer:
         """Answer from now on; ServiceError when the address cannot be had."""
         self._server = await self._started()
         self._watching = asyncio.create_task(self._watch())
+
+    def announce(self) -> None:
+        """Tell `on_ready` the address."""
+        if self._on_ready is not None:
+            self._on_ready(self.address)
 
     async def stop(self) -> None:
         """Take no more calls, and end within `limits.graceful_seconds`."""
