@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
 
     app: "App"
     limits: Limits
+    patience: Mapping[str, float]
     _dated: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
     def __init__(
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         # whole requests in line behind the one that is being answered
         self._line: deque[tuple[Request, Response | None, bool]] = deque()
         self._busy = False  # a request is being answered
+        self._advancing = False  # the line is being looked through
         self._last_one = False  # the request ends its connection
         self._full = False  # the client does not read
         self._paused = False  # we do not, requests being in line
@@ -99,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.add(self)  # type: ignore[arg-type]  # it asks for `shutdown` alone
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if peer else ""
-        self._await("head", self.limits.head_seconds)
+        self._await("head")
         if len(self._server.connections) > self.limits.connections:
             self._refuse(503, f"{self.limits.connections} connections are open, the limit: try again later")
 
@@ -146,7 +148,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._url, self._headers = b"", []
-        self._await("head", self.limits.head_seconds)
+        self._await("head")
 
     def on_url(self, url: bytes) -> None:
         """Some of the request's target."""
@@ -170,11 +172,10 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserInvalidURLError:
             self._refuse(400, "this is not a valid HTTP request")
             return
-        self._await("body", self.limits.body_seconds)
-        try:
-            self.app.admit(request)
-        except ServingError as error:
-            self._refuse_request(request, error)
+        self._await("body")
+        # one that comes behind others waits at no cost but its bytes, which have arrived already
+        if not self._line and (response := self._admit(request)) is not None:
+            self._refuse_request(request, response)
             return
         self._request, self._chunks, self._size = request, [], 0
         if request.headers.get(b"expect", b"").lower() == b"100-continue" and self._unanswered == 0:
@@ -189,7 +190,7 @@ class Connection(asyncio.Protocol):
         self._size += len(chunk)
         if self._size > self.limits.body_bytes:
             limit = f"the body is over {self.limits.body_bytes} bytes: send fewer bars per request"
-            self._refuse_request(request, BodyTooLarge(limit))
+            self._refuse_request(request, self.app.refuse(request, BodyTooLarge(limit)))
 
     def on_message_complete(self) -> None:
         """The request is whole."""
@@ -198,7 +199,7 @@ class Connection(asyncio.Protocol):
             return
         request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks = []
-        self._await("answer", math.inf)
+        self._await("answer")
         self._line.append((request, None, self._last_one))
         self._advance()
 
@@ -221,7 +222,7 @@ class Connection(asyncio.Protocol):
             self._refuse(408, f"the request's head did not arrive within {self.limits.head_seconds:g} s")
         else:
             waited = f"the body did not arrive within {self.limits.body_seconds:g} s: send it again"
-            self._refuse_request(self._request, BodyTimeout(waited))
+            self._refuse_request(self._request, self.app.refuse(self._request, BodyTimeout(waited)))
 
     # --- within
 
@@ -230,8 +231,8 @@ class Connection(asyncio.Protocol):
         """Whole requests that are not answered yet."""
         return len(self._line) + self._busy
 
-    def _await(self, what: str, seconds: float) -> None:
-        self._awaited, self._deadline = what, time.monotonic() + seconds
+    def _await(self, what: str) -> None:
+        self._awaited, self._deadline = what, time.monotonic() + self.patience[what]
 
     def _wants_websocket(self) -> bool:
         return (
@@ -269,14 +270,20 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Answer what is in line, in order, until an answer has to wait."""
+        if self._advancing:
+            return
+        self._advancing = True
         while self._line and not self._busy and not self._full and not self._ending:
             request, response, last = self._line.popleft()
             self._busy = True
-            if response is None:
-                alone = len(self._server.connections) == 1
-                self.app.answer(request, partial(self._deliver, request, last), alone=alone)
-            else:
+            if response is None and not request.id:
+                response = self._admit(request)
+            if response is not None:
                 self._deliver(request, last, response)
+                continue
+            alone = len(self._server.connections) == 1
+            self.app.answer(request, partial(self._deliver, request, last), alone=alone)
+        self._advancing = False
         if bool(self._line) != self._paused and not self._ending:
             self._paused = not self._paused
             (self.transport.pause_reading if self._paused else self.transport.resume_reading)()
@@ -284,8 +291,7 @@ class Connection(asyncio.Protocol):
     def _deliver(self, request: Request, last: bool, response: Response) -> None:
         self._busy = False
         self._write(request, response, last)
-        if self._line:
-            self._advance()
+        self._advance()
 
     def _write(self, request: Request, response: Response, last: bool) -> None:
         if self._ending:
@@ -295,8 +301,9 @@ class Connection(asyncio.Protocol):
         self.transport.write(head + response.body if request.method != "HEAD" else head)
         if response.close:
             self._end()
-        elif self._awaited == "answer":
-            self._await("next", self.limits.keep_alive_seconds)
+        elif not self._line:
+            # what has begun of the next one was perhaps held up by this one
+            self._await("next" if self._awaited == "answer" else self._awaited)
 
     def _date(self) -> bytes:
         """What uvicorn renews each second."""
@@ -305,11 +312,19 @@ class Connection(asyncio.Protocol):
             Connection._dated = pairs, b"".join([b"%s: %s\r\n" % pair for pair in pairs])
         return Connection._dated[1]
 
-    def _refuse_request(self, request: Request, error: ServingError) -> None:
+    def _admit(self, request: Request) -> Response | None:
+        """None, or why it is not let in."""
+        try:
+            self.app.admit(request)
+        except ServingError as error:
+            return self.app.refuse(request, error)
+        return None
+
+    def _refuse_request(self, request: Request, response: Response) -> None:
         """Answer a request whose body stays unread, after those ahead of it; then the connection ends."""
         self._request, self._chunks = None, []
-        self._line.append((request, self.app.refuse(request, error), True))
-        self._await("answer", math.inf)
+        self._line.append((request, response, True))
+        self._await("answer")
         self._advance()
 
     def _refuse(self, status: int, message: str) -> None:
@@ -328,7 +343,13 @@ class Connection(asyncio.Protocol):
 
 def connections(app: "App", limits: Limits) -> type[Connection]:
     """The class of the connections of one service: uvicorn makes the instances."""
-    return type("ServiceConnection", (Connection,), {"app": app, "limits": limits})
+    patience = {
+        "head": limits.head_seconds,
+        "body": limits.body_seconds,
+        "answer": math.inf,
+        "next": limits.keep_alive_seconds,
+    }
+    return type("ServiceConnection", (Connection,), {"app": app, "limits": limits, "patience": patience})
 
 
 class Sweep:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from serving.app import App
 from serving.bar import Bar
 from serving.errors import BarRefused, ServingError, StaleBar
+from serving.http import Limits
 from serving.plane import CHUNK, TOGETHER, BarsAsked, Plane
 from tests.serving.kit import as_body
 from tests.serving.wire import open_connection, run
@@ -170,11 +172,12 @@ def _request(path: str, body: bytes = b"", method: bytes = b"POST", headers: byt
     return head % (method, path.encode(), headers, len(body)) + body
 
 
-def _connected(app: App, talk: Callable[[Any, Any], Any]) -> bytes:
+def _connected(app: App, talk: Callable[[Any, Any], Any], seconds: float = 0.1) -> bytes:
     async def inside() -> bytes:
         connection, pipe = open_connection(app)
         talk(connection, pipe)
-        for _ in range(20):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and (connection._unanswered or seconds < 1):
             await asyncio.sleep(0.005)
         connection.connection_lost(None)
         return bytes(pipe.written)
@@ -193,6 +196,23 @@ def test_pipelined_requests_are_answered_in_order(app: App, bars: pd.DataFrame) 
     assert statuses == [200, 200, 200, 404]
     assert b'"live":true' in answers.split(b"HTTP/1.1 ")[2]
     assert answers.rstrip().endswith(b'see /openapi.json"}')
+
+
+@pytest.mark.parametrize("concurrency", [2, 512])
+def test_a_long_pipeline_is_one_request_after_another(
+    new_plane: NewPlane, bundle: Path, bars: pd.DataFrame, concurrency: int
+) -> None:
+    app = App(new_plane(bundle), limits=Limits(concurrency=concurrency))
+    times = pd.date_range("2030", periods=300, freq="D", tz="UTC")
+    frame = pd.concat([bars.iloc[601:701]] * 3).set_axis(times)
+    live = _request("/v1/signal/sp500", method=b"GET") * 2000
+    pieces = [live, *(_request("/v1/bars", msgspec.json.encode(body)) for body in as_body(frame)), live]
+    answers = _connected(app, lambda connection, _: connection.data_received(b"".join(pieces)), seconds=20)
+    assert answers.count(b"HTTP/1.1 200") == 4300
+    assert answers.count(b"HTTP/1.1") == 4300
+    order = [answers.index(when.isoformat().encode()) for when in times]
+    assert order == sorted(order)
+    assert app.guard._running == 0
 
 
 def test_bytes_may_come_in_any_pieces(app: App, bars: pd.DataFrame) -> None:
