@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.bundle import Manifest, unpack_state
-from core.errors import ArtifactError, StreamError
+from core.errors import ArtifactError, ConfigurationError, StreamError
 from core.signal import Signal, side
 from core.timeframe import Timeframe
 from serving.artefact import Artefact
@@ -106,8 +106,12 @@ def load_model(artefact: Artefact) -> tuple[Model, States]:
 
     The states hold one symbol, the bundle's own, as of its as-of bar.
     """
-    model = _model(artefact)
-    return model, fresh_states(artefact)
+    try:
+        return _model(artefact), fresh_states(artefact)
+    except ConfigurationError as error:
+        raise ArtifactError(
+            f"manifest.json holds what this program cannot use ({error}): export the bundle again"
+        ) from error
 
 
 def fresh_states(artefact: Artefact) -> States:

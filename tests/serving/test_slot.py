@@ -97,6 +97,23 @@ def test_a_malformed_manifest_is_refused(
         new_slot(DirectoryResolver(broken)).start()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [('"log(', '"hog('), ('"timeframe": "1d"', '"timeframe": "1x"')]
+)
+def test_a_manifest_whose_words_mean_nothing_is_refused_while_the_old_model_serves(
+    new_slot: NewSlot, bundle: Path, tmp_path: Path, before: str, after: str
+) -> None:
+    live = _copy(bundle, tmp_path / "live")
+    slot = new_slot(DirectoryResolver(live))
+    slot.start()
+    text = (live / MANIFEST).read_text()
+    assert before in text
+    (live / MANIFEST).write_text(text.replace(before, after, 1))
+    assert slot.look() is None
+    assert "manifest.json holds what" in str(slot.status.refused)
+    assert slot.current is not None
+
+
 def test_a_changed_manifest_is_refused_when_the_registry_knows_its_hash(
     new_slot: NewSlot, bundle: Path, tmp_path: Path
 ) -> None:
