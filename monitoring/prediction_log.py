@@ -71,7 +71,7 @@ class PredictionLog:
         self._sealer: subprocess.Popen[bytes] | None = None
         self._seal_started, self._seal_next = 0.0, -math.inf
         self._unsealed = any(directory.glob(JOURNAL))
-        self._open_journal(_last_number(directory) + 1)
+        self._open_journal(_last_number(directory) + 1, self._names)
         self._guard = threading.Lock()
         self._dirty, self._stop = threading.Event(), threading.Event()
         self._dirty.set()
@@ -89,15 +89,18 @@ class PredictionLog:
             self._journal.append(*map(msgspec.msgpack.encode, predictions))
             self._rows += len(predictions)
             if self._rows >= self._segment_rows:
-                self._roll()
+                try:
+                    self._roll(self._names)
+                except OSError as error:
+                    # these are written: the journal grows until another can be begun
+                    _warn("roll_failed", self.directory, str(error))
         self._dirty.set()
 
     def use_features(self, feature_names: Sequence[str]) -> None:
         """From here on, rows hold these features: a segment never mixes two sets."""
         with self._guard:
             if list(feature_names) != self._names:
-                self._names = list(feature_names)
-                self._roll()
+                self._roll(list(feature_names))
 
     def flush(self) -> None:
         """Wait until everything appended so far is on the disk."""
@@ -120,15 +123,23 @@ class PredictionLog:
             _warn("sealing_failed", self.directory, str(error))
         self._lock_file.close()
 
-    def _open_journal(self, number: int) -> None:
-        self._number, self._rows = number, 0
-        self._journal = Journal(self.directory / f"journal-{number:08d}.wal")
-        self._journal.append(msgspec.msgpack.encode(self._names))
+    def _open_journal(self, number: int, names: list[str]) -> None:
+        path = self.directory / f"journal-{number:08d}.wal"
+        journal = Journal(path)
+        try:
+            journal.append(msgspec.msgpack.encode(names))
+        except OSError:
+            journal.close()
+            path.unlink(missing_ok=True)
+            raise
+        self._journal, self._number, self._rows, self._names = journal, number, 0, names
 
-    def _roll(self) -> None:
+    def _roll(self, names: list[str]) -> None:
+        """Begin the next journal; OSError leaves the present one in use."""
+        full = self._journal
+        self._open_journal(self._number + 1, names)
         # no fsync here: the background thread closes the full journal
-        self._full.append(self._journal)
-        self._open_journal(self._number + 1)
+        self._full.append(full)
 
     def _background(self) -> None:
         while True:

@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._url, self._headers = b"", list[tuple[bytes, bytes]]()
         # the request whose body is awaited
         self._request: Request | None = None
-        self._chunks, self._size = list[bytes](), 0
+        self._body: bytes | bytearray = b""
         # whole requests in line behind the one that is being answered
         self._line: deque[tuple[Request, Response | None, bool]] = deque()
         self._busy = False  # a request is being answered
@@ -130,7 +130,8 @@ class Connection(asyncio.Protocol):
             self.app.report("connection_failed", fault)
             self._end()
         except httptools.HttpParserError:
-            self._refuse(400, "this is not a valid HTTP request")
+            if not self._ending:  # answered already: what follows is the rest of a refused body
+                self._refuse(400, "this is not a valid HTTP request")
         if self._head_bytes > self.limits.head_bytes and self._awaited == "head" and not self._ending:
             self._refuse(431, f"the request's head is over {self.limits.head_bytes} bytes")
 
@@ -155,8 +156,9 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header."""
-        self._headers.append((name.lower(), value))
+        """A header; one that comes after the body says nothing to us, and costs nothing."""
+        if self._request is None:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole: let the request in, or refuse it before its body costs anything."""
@@ -174,11 +176,11 @@ class Connection(asyncio.Protocol):
             return
         self._await("body")
         # one that comes behind others waits at no cost but its bytes, which have arrived already
-        if not self._line and (response := self._admit(request)) is not None:
-            self._refuse_request(request, response)
+        self._request, self._body = request, b""
+        if not self._line and not self._let_in(request):
             return
-        self._request, self._chunks, self._size = request, [], 0
-        if request.headers.get(b"expect", b"").lower() == b"100-continue" and self._unanswered == 0:
+        expects = request.headers.get(b"expect", b"").lower() == b"100-continue"
+        if expects and self._unanswered == 0 and parser.get_http_version() != "1.0":
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, chunk: bytes) -> None:
@@ -186,9 +188,14 @@ class Connection(asyncio.Protocol):
         request = self._request
         if request is None:
             return
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > self.limits.body_bytes:
+        if not self._body:
+            self._body = chunk
+        else:
+            # one buffer: a list of many small chunks would take twenty times their bytes
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += chunk
+        if len(self._body) > self.limits.body_bytes:
             limit = f"the body is over {self.limits.body_bytes} bytes: send fewer bars per request"
             self._refuse_request(request, self.app.refuse(request, BodyTooLarge(limit)))
 
@@ -197,8 +204,7 @@ class Connection(asyncio.Protocol):
         request, self._request = self._request, None
         if request is None:
             return
-        request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks = []
+        request.body, self._body = bytes(self._body), b""
         self._await("answer")
         self._line.append((request, None, self._last_one))
         self._advance()
@@ -284,6 +290,10 @@ class Connection(asyncio.Protocol):
             alone = len(self._server.connections) == 1
             self.app.answer(request, partial(self._deliver, request, last), alone=alone)
         self._advancing = False
+        waiting = self._request
+        if waiting is not None and not (waiting.id or self._line or self._ending):
+            # nothing is ahead any more: the rest of its body is read only if it is let in
+            self._let_in(waiting)
         if bool(self._line) != self._paused and not self._ending:
             self._paused = not self._paused
             (self.transport.pause_reading if self._paused else self.transport.resume_reading)()
@@ -312,6 +322,13 @@ class Connection(asyncio.Protocol):
             Connection._dated = pairs, b"".join([b"%s: %s\r\n" % pair for pair in pairs])
         return Connection._dated[1]
 
+    def _let_in(self, request: Request) -> bool:
+        """Whether the body of a request is awaited; else it is refused."""
+        response = self._admit(request)
+        if response is not None:
+            self._refuse_request(request, response)
+        return response is None
+
     def _admit(self, request: Request) -> Response | None:
         """None, or why it is not let in."""
         try:
@@ -322,7 +339,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse_request(self, request: Request, response: Response) -> None:
         """Answer a request whose body stays unread, after those ahead of it; then the connection ends."""
-        self._request, self._chunks = None, []
+        self._request, self._body = None, b""
         self._line.append((request, response, True))
         self._await("answer")
         self._advance()

@@ -83,9 +83,12 @@ class Guard:
     def enter(self, request: Request) -> int:
         """Admit a request, or a message of a stream; what is returned goes to `leave`.
 
-        RateLimited, Unauthorized, BodyTooLarge or Overloaded when it is not admitted. Probes always are.
+        RateLimited, Unauthorized, BodyTooLarge or Overloaded when it is not admitted. Probes always are,
+        but for a body, which none has.
         """
         if request.path in OPEN_PATHS:
+            if self._declared(request) > SMALL_BODY:
+                raise BodyTooLarge("a probe has no body: send none")
             return -1
         self.check_rate(request)
         self.authorise(request)

@@ -133,7 +133,7 @@ def answer(value: Any, status: int = 200) -> Response:
 
 def packed(response: Response, request: Request) -> Response | Awaitable[Response]:
     """The answer compressed, when it is large enough to be worth it and the client accepts that."""
-    if len(response.body) < WORTHWHILE:
+    if len(response.body) < WORTHWHILE or any(name == b"content-encoding" for name, _ in response.headers):
         return response
     encoding = choose(request.headers.get(b"accept-encoding", b""))
     if encoding is None:

@@ -40,14 +40,18 @@ def read_json(data: msgspec.Raw | bytes, name: str) -> NDArray[np.float32]:
 def split_numbers(body: bytes) -> tuple[bytes, NDArray[np.float64]] | None:
     """A JSON body with its one flat `"data": [numbers]` emptied, and these numbers.
 
-    None when it is not so simple, and is left to the general way: another "data" anywhere, null among the
-    numbers, nesting, anything wrong. This one takes half as long, since no number becomes an object.
+    None when it is not so simple, and is left to the general way: another "data" or an escape anywhere, null
+    among the numbers, nesting, anything wrong. This one takes half as long, since no number
+    becomes an object.
     """
     if Parser is None:
         return None
     at = body.find(_DATA)
     start, end = at + len(_DATA), body.find(b"]", at) + 1
-    if at < 0 or end == 0 or body[start : start + 1] != b"[" or body.find(b'"data"', end) >= 0:
+    if at < 0 or end == 0 or body[start : start + 1] != b"[" or body.find(b'"data"') != at:
+        return None
+    # an escape can spell the same name in another way
+    if body.find(b'"data"', end) >= 0 or b"\\" in body[:at] or b"\\" in body[end:]:
         return None
     try:
         parsed: Any = Parser().parse(body[start:end])

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -183,3 +184,29 @@ def test_no_acknowledged_prediction_is_lost_by_kill_9(tmp_path: Path) -> None:
     times = read(tmp_path)["bar_time"].to_pylist()
     assert len(times) >= acknowledged + 1
     assert times == [datetime.fromtimestamp(START + i * DAY, UTC) for i in range(len(times))]
+
+
+@pytest.mark.parametrize("fails", ["open", "write"])
+def test_a_journal_that_cannot_be_begun_is_begun_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    log = PredictionLog(tmp_path, NAMES, segment_rows=3, sync_seconds=0.01)
+    log.append(_prediction(0), _prediction(1))
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        write, calls = os.write, []
+        if fails == "open":
+            patch.setattr("monitoring.prediction_log.Journal", broken)
+        else:
+            # the rows, then the names that begin the next journal
+            patch.setattr(os, "write", lambda *a: broken() if calls else (calls.append(a), write(*a))[1])
+        log.append(_prediction(2))
+    for i in range(3, 6):
+        log.append(_prediction(i))
+        time.sleep(0.05)
+    log.close()
+    assert [row["probability"] for row in read(tmp_path).to_pylist()] == [0.5 + i / 1e6 for i in range(6)]
+    assert not log.damaged
