@@ -248,7 +248,8 @@ class Connection(asyncio.Protocol):
     def _upgrade(self) -> None:
         """Hand the connection to uvicorn's WebSockets, which read the handshake once more."""
         if self._unanswered or self._ending:
-            self._end()
+            # no client may send it before its answers: these it gets, and no WebSocket
+            self._closing = True
             return
         head = [b"%s %s HTTP/1.1\r\n" % (self._parser.get_method(), self._url)]
         head += [b"%s: %s\r\n" % header for header in self._headers]

@@ -26,6 +26,8 @@ from serving.state import SymbolState
 
 # Bars scored in one call of the graph; between two of them other requests get their turn.
 CHUNK = 32
+# Clocks differ, and a session may be stamped at its end; a bar further ahead is a mistake.
+AHEAD_SECONDS = 86_400.0
 # Bars of all the requests that are answered together; requests beyond them wait for the next turn.
 TOGETHER = 8 * CHUNK
 # Windows above this are scored in a thread: the graph releases the interpreter lock.
@@ -81,6 +83,8 @@ class Plane:
         # told of the signals of every request, once they are logged
         self.listeners: set[Callable[[Sequence[Signal]], None]] = set()
         self._turn = asyncio.Lock()
+        # requests that hold the turn or wait for it: a lock that was just let go is theirs, though it is open
+        self._in_turn = 0
 
     @property
     def ready(self) -> bool:
@@ -93,8 +97,15 @@ class Plane:
         All or nothing: a bar that breaks a rule (BarRefused) or is not newer than the last (StaleBar)
         refuses the request before any bar changes the state.
         """
+        self._in_turn += 1
+        try:
+            return await self._bars(BarsAsked(bars, timeframe))
+        finally:
+            self._in_turn -= 1
+
+    async def _bars(self, asked: BarsAsked) -> list[Signal]:
         async with self._turn:
-            answers = Answers([BarsAsked(bars, timeframe)])
+            answers = Answers([asked])
             for number, chunk in enumerate(self._plan(answers)):
                 if number:
                     await asyncio.sleep(0)
@@ -111,7 +122,7 @@ class Plane:
         windows are scored together, and all that is written is written at once.
         """
         few = 0
-        if not self._turn.locked():
+        if not self._in_turn and not self._turn.locked():
             sizes = accumulate(len(each.bars) for each in asked)
             few = sum(size <= TOGETHER for size in sizes)
         answers = Answers(asked[:few])
@@ -198,8 +209,10 @@ class Plane:
         """The bars of all requests by model, in order, all of them checked; chunks of at most CHUNK bars."""
         newest: dict[int, dict[str, float]] = {}
         chunks: dict[int, list[Chunk]] = {}
+        latest = self._clock.now().timestamp() + AHEAD_SECONDS
         for number, (bars, timeframe) in enumerate(answers.asked):
             try:
+                _check_clock(bars, latest)
                 groups = self._by_slot(bars, timeframe)
                 for slot, group in groups:
                     known = newest.setdefault(id(slot), {})
@@ -322,6 +335,16 @@ class Plane:
                 windows[rows] = state.window
                 rows += 1
         return vectors, counts, warm, windows[:rows], gaps
+
+
+def _check_clock(bars: Sequence[Bar], latest: float) -> None:
+    """BarRefused for a close that has not come: after it, every bar of the market would be stale."""
+    for bar in bars:
+        if bar.timestamp > latest:
+            raise BarRefused(
+                f"{bar.symbol} {bar.time} is more than a day after this machine's clock: a bar is sent once "
+                "it has closed; send its close in UTC, or mend the clock"
+            )
 
 
 def check_windows(model: Model, windows: NDArray[np.float32]) -> None:

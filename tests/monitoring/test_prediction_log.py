@@ -197,12 +197,12 @@ def test_a_journal_that_cannot_be_begun_is_begun_later(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        write, calls = os.write, []
+        # the rows, then the names that begin the next journal
+        writes = iter([os.write])
         if fails == "open":
             patch.setattr("monitoring.prediction_log.Journal", broken)
         else:
-            # the rows, then the names that begin the next journal
-            patch.setattr(os, "write", lambda *a: broken() if calls else (calls.append(a), write(*a))[1])
+            patch.setattr(os, "write", lambda *given: next(writes, broken)(*given))
         log.append(_prediction(2))
     for i in range(3, 6):
         log.append(_prediction(i))

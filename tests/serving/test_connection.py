@@ -116,6 +116,23 @@ def test_a_client_of_http_1_0_is_not_told_to_continue(app: App) -> None:
     assert not _said(app, head).written
 
 
+def test_a_websocket_behind_a_request_does_not_cost_that_its_answer(app: App) -> None:
+    first = b"POST /v1/bars HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}"
+    behind = b"GET /v1/stream HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+
+    async def inside() -> Pipe:
+        connection, pipe = open_connection(app)
+        connection._server.connections.add(object())  # type: ignore[arg-type]  # not alone: answers wait
+        connection.data_received(first + behind)
+        await asyncio.sleep(0.01)
+        connection.connection_lost(None)
+        return pipe
+
+    pipe = asyncio.run(inside())
+    assert pipe.written.count(b"HTTP/1.1 400") == 1
+    assert pipe.closed
+
+
 DATA = b'"shape":[1,1,2],"name":"features","datatype":"FP32"'
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.clock import FakeClock
 from serving.app import App
 from serving.bar import Bar
 from serving.errors import BarRefused, ServingError, StaleBar
@@ -107,7 +108,7 @@ def test_symbols_beyond_the_limit_are_counted_over_all_that_came_together(
 
 def test_too_many_bars_and_a_held_turn_wait(new_plane: NewPlane, bundle: Path, bars: pd.DataFrame) -> None:
     plane, frame = new_plane(bundle), bars.iloc[601:860]
-    many = _bars(pd.concat([frame] * 2).set_axis(pd.date_range("2030", periods=518, freq="D", tz="UTC")))
+    many = _bars(pd.concat([frame] * 2).set_axis(pd.date_range("2012", periods=518, freq="D", tz="UTC")))
     asked = [BarsAsked(many[:1], None), BarsAsked(many[1 : TOGETHER + 2], None), BarsAsked(many[-1:], None)]
     assert [each is None for each in plane.bars_together(asked)] == [False, True, True]
 
@@ -116,6 +117,39 @@ def test_too_many_bars_and_a_held_turn_wait(new_plane: NewPlane, bundle: Path, b
             return list(plane.bars_together([BarsAsked(many[2:3], None)]))
 
     assert asyncio.run(while_held()) == [None]
+
+
+def test_a_bar_that_cannot_have_closed_yet_is_refused_and_costs_its_symbol_nothing(
+    new_plane: NewPlane, bundle: Path, bars: pd.DataFrame
+) -> None:
+    plane, (known, *_) = new_plane(bundle), _bars(bars.iloc[601:602])
+    clock = FakeClock(bars.index[601].to_pydatetime())
+    plane = Plane(plane.slots, plane.metrics, clock=clock)
+    ahead = known._replace(timestamp=known.timestamp + 86_401)
+    [fault] = plane.bars_together([BarsAsked([ahead], None)])
+    assert isinstance(fault, BarRefused)
+    assert "more than a day after this machine's clock" in str(fault)
+    with pytest.raises(BarRefused):
+        asyncio.run(plane.bars([known, ahead]))
+    assert [len(each) for each in plane.bars_together([BarsAsked([known], None)])] == [1]  # type: ignore[arg-type]
+    clock.advance(1)
+    assert isinstance(plane.bars_together([BarsAsked([ahead], None)])[0], list)
+
+
+def test_who_waits_for_the_turn_is_not_overtaken(
+    new_plane: NewPlane, bundle: Path, bars: pd.DataFrame
+) -> None:
+    plane, wanted = new_plane(bundle), _bars(bars.iloc[601:603])
+
+    async def inside() -> list[Any]:
+        async with plane._turn:
+            earlier = asyncio.create_task(plane.bars(wanted[:1]))
+            await asyncio.sleep(0)
+        # let go, but not taken yet by the one that waits
+        later = plane.bars_together([BarsAsked(wanted[1:], None)])
+        return [*later, len(await earlier)]
+
+    assert asyncio.run(inside()) == [None, 1]
 
 
 def test_one_write_holds_a_whole_chunk(
@@ -203,7 +237,7 @@ def test_a_long_pipeline_is_one_request_after_another(
     new_plane: NewPlane, bundle: Path, bars: pd.DataFrame, concurrency: int
 ) -> None:
     app = App(new_plane(bundle), limits=Limits(concurrency=concurrency))
-    times = pd.date_range("2030", periods=300, freq="D", tz="UTC")
+    times = pd.date_range("2012", periods=300, freq="D", tz="UTC")
     frame = pd.concat([bars.iloc[601:701]] * 3).set_axis(times)
     live = _request("/v1/signal/sp500", method=b"GET") * 2000
     pieces = [live, *(_request("/v1/bars", msgspec.json.encode(body)) for body in as_body(frame)), live]
