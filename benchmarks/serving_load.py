@@ -17,8 +17,8 @@ from core.bundle import Manifest
 
 Windows = NDArray[np.float32]
 JSON = "content-type: application/json\r\n"
-# the service takes bars of 1900 to 2200: about 109,000 days
-FIRST_DAY, DAY, MOST_BARS = -2_208_000_000, 86_400, 109_000
+# hours of 1900 until this year, of which the service takes none that has not come
+FIRST_HOUR, HOUR, MOST_BARS = -2_208_000_000, 3_600, 1_000_000
 # bars that warm a symbol up, and the most that all lanes are given per second of a turn
 WARM_BARS, BARS_PER_SECOND = 400, 15_000
 DISTINCT = 500
@@ -175,7 +175,7 @@ def invocation(window: Windows) -> bytes:
 
 
 class Bars:
-    """Endless bars of symbols of their own for each server, a day apart, never one twice."""
+    """Endless bars of symbols of their own for each server, an hour apart, never one twice."""
 
     def __init__(self) -> None:
         self._random = random.Random(1)
@@ -191,7 +191,7 @@ class Bars:
         high, low = max(opened, close) * 1.002, min(opened, close) * 0.998
         prices = {"open": opened, "high": high, "low": low, "close": close}
         volume = self._random.uniform(1e6, 2e6)
-        return {"symbol": symbol, "timestamp": FIRST_DAY + number * DAY, **prices, "volume": volume}
+        return {"symbol": symbol, "timestamp": FIRST_HOUR + number * HOUR, **prices, "volume": volume}
 
     def made(self, symbol: str) -> int:
         """Bars of the symbol so far, sent or not."""
