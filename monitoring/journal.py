@@ -56,9 +56,11 @@ class Journal:
         """Sync and close; closing twice is harmless."""
         with self._closing:
             if self._fd >= 0:
-                os.fsync(self._fd)
-                os.close(self._fd)
-                self._fd = -1
+                try:
+                    os.fsync(self._fd)
+                finally:
+                    os.close(self._fd)
+                    self._fd = -1
 
 
 def scan(path: Path) -> Iterator[bytes]:

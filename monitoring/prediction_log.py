@@ -160,7 +160,10 @@ class PredictionLog:
         except OSError as error:
             _warn("sync_failed", self.directory, str(error))
         for journal in full:
-            journal.close()
+            try:
+                journal.close()
+            except OSError as error:
+                _warn("sync_failed", journal.path, str(error))
         self._unsealed = self._unsealed or bool(full) or self._outdated()
         if self._sealer is not None and self._sealer.poll() is not None:
             now = time.monotonic()
@@ -191,6 +194,7 @@ class PredictionLog:
                 command, cwd=root, env=child_environment(), stdin=subprocess.DEVNULL, start_new_session=True
             )
         except OSError as error:
+            self._unsealed, self._seal_next = True, time.monotonic() + SEAL_SECONDS
             _warn("sealing_failed", self.directory, str(error))
 
     def _finish_sealer(self) -> None:
@@ -202,6 +206,7 @@ class PredictionLog:
             # it ends by itself; its work is whole or absent
             code = 0
         if code:
+            self._unsealed = True
             _warn("sealing_failed", self.directory, f"exit code {code}")
         self._sealer = None
 

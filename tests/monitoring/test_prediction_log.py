@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from core.errors import ArtifactError, ServiceError
+from monitoring import prediction_log
+from monitoring.journal import Journal
 from monitoring.prediction_log import Prediction, PredictionLog, feature_columns, read
 
 NAMES = ["rsi_14", "ret_1", "gap"]
@@ -210,3 +212,49 @@ def test_a_journal_that_cannot_be_begun_is_begun_later(
     log.close()
     assert [row["probability"] for row in read(tmp_path).to_pylist()] == [0.5 + i / 1e6 for i in range(6)]
     assert not log.damaged
+
+
+def test_a_disk_that_fails_at_the_end_of_a_journal_stops_neither_syncing_nor_sealing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, failed = Journal.close, []
+
+    def failing(journal: Journal) -> None:
+        close(journal)
+        if not failed:
+            failed.append(journal.path)
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Journal, "close", failing)
+    log = PredictionLog(tmp_path, NAMES, segment_rows=5, sync_seconds=0.01)
+    for i in range(12):
+        log.append(_prediction(i))
+    deadline = time.monotonic() + 20
+    while not any(tmp_path.glob("segment-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert failed
+    assert any(tmp_path.glob("segment-*.parquet"))
+    log.close()
+    assert len(read(tmp_path)) == 12
+
+
+def test_sealing_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    popen = subprocess.Popen
+
+    def failing(*given: object, **options: object) -> object:
+        started.append(given)
+        if len(started) == 1:
+            raise OSError(12, "Cannot allocate memory")
+        return popen(*given, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(prediction_log, "SEAL_SECONDS", 0.05)
+    monkeypatch.setattr(subprocess, "Popen", failing)
+    log = PredictionLog(tmp_path, NAMES, segment_rows=5, sync_seconds=0.01)
+    for i in range(6):
+        log.append(_prediction(i))
+    deadline = time.monotonic() + 20
+    while not any(tmp_path.glob("segment-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert any(tmp_path.glob("segment-*.parquet"))
+    log.close()

@@ -18,8 +18,7 @@ from serving.resolver import DirectoryResolver
 from serving.slot import Slot
 from tests.serving.kit import Service, as_body, make_bars
 
-# the whole requirement is 20 kills; each takes a start of the service
-KILLS = 3
+KILLS = 20
 FIRST = 601
 RESTART_SECONDS = 5.0
 
@@ -57,13 +56,15 @@ class Load:
 def test_kill_9_under_load_loses_no_bar_and_no_answered_prediction(
     new_service: Callable[..., Service], bundle: Path, tmp_path: Path
 ) -> None:
-    bars = make_bars(20_000)
+    bars = make_bars(60_000)
+    hours = pd.date_range(bars.index[FIRST], periods=len(bars) - FIRST, freq="h")
+    bars.index = bars.index[:FIRST].append(hours)
     bodies, answered, restarts = as_body(bars.iloc[FIRST:]), 0, []
     service = new_service(bundle=bundle)
     for kill in range(KILLS):
         load = Load(service, bodies, answered)
         # early kills find no checkpoint, later ones one of some bars ago
-        time.sleep(0.05 + 0.6 * (kill % 3))
+        time.sleep(0.05 + 0.3 * (kill % 4))
         service.process.kill()
         answered = load.join()
         service.stop()
