@@ -2,9 +2,8 @@
 
 uvicorn owns the sockets and the signals. Its own connections wait for ever for a head, for a body and for a
 client that does not read, and pass every request through a task, an event and four messages, which takes
-longer than most answers here. This one hands a whole request to the application, which delivers
-its answer, mostly at once. A sweep once a second looks at every connection, instead of a
-timer for each.
+longer than most answers here. This one hands a whole request to the application, which delivers its answer,
+mostly at once. A sweep once a second looks at every connection, instead of a timer for each.
 """
 
 import asyncio
@@ -73,7 +72,6 @@ class Connection(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._config, self._server, self._app_state = config, server_state, app_state
-        self._loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         # what follows a request that closes the connection must not cost that request its answer
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)

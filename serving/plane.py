@@ -205,7 +205,7 @@ class Plane:
             )
         raise BadRequest(f"{symbol}: {len(found)} models for {frames[0]} would fit and none is of {symbol}")
 
-    def _plan(self, answers: "Answers") -> list["Chunk"]:
+    def _plan(self, answers: Answers) -> list[Chunk]:
         """The bars of all requests by model, in order, all of them checked; chunks of at most CHUNK bars."""
         newest: dict[int, dict[str, float]] = {}
         chunks: dict[int, list[Chunk]] = {}
@@ -238,7 +238,7 @@ class Plane:
             groups.setdefault(id(slot), (slot, []))[1].append((at, bar))
         return list(groups.values())
 
-    def _told(self, answers: "Answers") -> list[list[Signal] | ServingError]:
+    def _told(self, answers: Answers) -> list[list[Signal] | ServingError]:
         found: list[list[Signal] | ServingError] = []
         for fault, signals in zip(answers.faults, answers.signals, strict=True):
             if fault is None:
@@ -247,7 +247,7 @@ class Plane:
             found.append(signals if fault is None else fault)
         return found
 
-    def _advance(self, chunk: "Chunk") -> None:
+    def _advance(self, chunk: Chunk) -> None:
         started, slot, bars = time.perf_counter(), chunk.slot, chunk.bars
         loaded = slot.require()
         model = loaded.model

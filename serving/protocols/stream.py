@@ -73,8 +73,8 @@ def routes(router: Router) -> None:
 
 def handshake(scope: Scope) -> Request:
     """The handshake as a request, the token of a browser, which cannot set headers, where others have it."""
-    client, offered, headers = scope.get("client"), _subprotocols(scope), dict(scope["headers"])
-    if len(offered) == 2 and offered[0] == "bearer":
+    client, offered, headers = scope.get("client"), scope.get("subprotocols"), dict(scope["headers"])
+    if offered and len(offered) == 2 and offered[0] == "bearer":
         headers[b"authorization"] = b"Bearer " + offered[1].encode("ascii", "replace")
     return Request(
         method="GET",
@@ -198,7 +198,3 @@ async def _refuse(error: ServingError, send: Send) -> None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     await send({"type": "websocket.http.response.start", "status": error.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": encode({"error": str(error)})})
-
-
-def _subprotocols(scope: Scope) -> list[str]:
-    return scope.get("subprotocols") or []

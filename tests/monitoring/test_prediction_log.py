@@ -214,6 +214,14 @@ def test_a_journal_that_cannot_be_begun_is_begun_later(
     assert not log.damaged
 
 
+def _sealed(directory: Path) -> bool:
+    """Whether a segment is written while the log is open."""
+    deadline = time.monotonic() + 20
+    while not any(directory.glob("segment-*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return any(directory.glob("segment-*.parquet"))
+
+
 def test_a_disk_that_fails_at_the_end_of_a_journal_stops_neither_syncing_nor_sealing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,11 +237,8 @@ def test_a_disk_that_fails_at_the_end_of_a_journal_stops_neither_syncing_nor_sea
     log = PredictionLog(tmp_path, NAMES, segment_rows=5, sync_seconds=0.01)
     for i in range(12):
         log.append(_prediction(i))
-    deadline = time.monotonic() + 20
-    while not any(tmp_path.glob("segment-*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    assert _sealed(tmp_path)
     assert failed
-    assert any(tmp_path.glob("segment-*.parquet"))
     log.close()
     assert len(read(tmp_path)) == 12
 
@@ -253,8 +258,5 @@ def test_sealing_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.
     log = PredictionLog(tmp_path, NAMES, segment_rows=5, sync_seconds=0.01)
     for i in range(6):
         log.append(_prediction(i))
-    deadline = time.monotonic() + 20
-    while not any(tmp_path.glob("segment-*.parquet")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert any(tmp_path.glob("segment-*.parquet"))
+    assert _sealed(tmp_path)
     log.close()
