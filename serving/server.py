@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import gc
 import ipaddress
 import logging
 import resource
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from core.errors import ServiceError, UsageError
-from serving import grpc, websocket
+from serving import grpc, heap, websocket
 from serving.access_log import AccessLog
 from serving.app import App
 from serving.connection import Sweep, connections
@@ -74,10 +73,7 @@ def serve(
         plane = Plane([], metrics)
         try:
             plane.slots += fleet.start(wait=wait_for_model)
-            gc.collect()
-            gc.freeze()
-            # requests leave hardly a cycle behind; looking for them as often as usual takes 5 % of their time
-            gc.set_threshold(20_000, 20, 50)
+            heap.settle()
             app = App(
                 plane,
                 limits=limits,
