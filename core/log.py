@@ -1,14 +1,21 @@
-"""Structured logs on standard error: lines for people on a terminal, JSON elsewhere."""
+"""Structured logs on standard error: lines for people on a terminal, JSON elsewhere.
+
+What libraries, and our packages without structlog, say by the standard library's logging comes the same.
+"""
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import structlog
 
 
 def configure(level: str = "INFO", *, json: bool | None = None, stream: TextIO | None = None) -> None:
-    """Set up logging for a process; `json` None means JSON unless the stream is a terminal."""
+    """Set up logging for a process; `json` None means JSON unless the stream is a terminal.
+
+    Of other loggers warnings are written, or what their own level lets through.
+    """
     out = stream or sys.stderr
     as_json = not out.isatty() if json is None else json
     renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
@@ -24,8 +31,20 @@ def configure(level: str = "INFO", *, json: bool | None = None, stream: TextIO |
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
+    logging.getLogger().addHandler(_FORWARD)
 
 
 def get(component: str) -> Any:
     """A logger that says which component speaks."""
     return structlog.get_logger(component=component)
+
+
+class _Forward(logging.Handler):
+    """Records of the standard library as our lines; the one mapping of a plain message is its fields."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        given = record.args if isinstance(record.args, Mapping) and "%" not in str(record.msg) else {}
+        get(record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info, **given)
+
+
+_FORWARD = _Forward()

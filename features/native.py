@@ -9,10 +9,12 @@ what they have in common, and a process that finds all it needs never imports nu
 import ctypes
 import functools
 import hashlib
+import logging
 import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -27,6 +29,8 @@ from core.settings import child_environment, kernel_cache
 from features.operators import KERNELS
 
 _COMPILERS = 2
+_TOLD_SECONDS = 5.0
+_log = logging.getLogger(__name__)
 _ONE_AT_A_TIME = threading.Lock()
 _IMPORT = re.compile(r"^from (features\.operators\.\w+) import", re.MULTILINE)
 # what kernels may call outside of themselves: the C library's mathematics
@@ -47,7 +51,8 @@ _IMPORTED = sources()
 def addresses(names: tuple[str, ...]) -> tuple[int, ...]:
     """Where the machine code of each operator (or of the engine's loop, "run") begins.
 
-    Compiles what no cache has: seconds, once. A cache that cannot be written costs that at every start.
+    Compiles what no cache has: half a minute, once per machine, of which the log tells how far it is. A cache
+    that cannot be written costs that at every start.
     ArtifactError when the sources are no longer those that this process runs: kernels made of them would
     read its memory wrongly. Safe from any thread.
     """
@@ -116,6 +121,9 @@ def _compile(names: Sequence[str], place: Path) -> bool:
     environment["NUMBA_OPT"] = "0"
     shares = [names[start::_COMPILERS] for start in range(min(_COMPILERS, len(names)))]
     started: list[subprocess.Popen[bytes]] = []
+    began = time.monotonic()
+    count = {"operators": len(names)}
+    _log.info("features_compiling", {**count, "done": 0, "note": f"once per machine; kept in {place}"})
     try:
         for share in shares:
             command = [sys.executable, "-m", "features.compiler", str(place), *share]
@@ -123,14 +131,25 @@ def _compile(names: Sequence[str], place: Path) -> bool:
                 subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             )
         for process in started:
-            _, said = process.communicate()
+            said = _said(process, names, place)
             if process.returncode:
                 raise ArtifactError(f"kernels could not be compiled: {_reason(process.returncode, said)}")
     finally:  # an error or ctrl-C leaves no process behind
         for process in started:
             process.kill()
             process.wait()
+    _log.info("features_compiled", {**count, "seconds": round(time.monotonic() - began, 1)})
     return True
+
+
+def _said(process: "subprocess.Popen[bytes]", names: Sequence[str], place: Path) -> bytes:
+    """What a compiler says on standard error until it ends; the log is told how far all of them are."""
+    while True:
+        try:
+            return process.communicate(timeout=_TOLD_SECONDS)[1]
+        except subprocess.TimeoutExpired:
+            done = sum(_file_of(place, name).exists() for name in names)
+            _log.info("features_compiling", {"operators": len(names), "done": done})
 
 
 def _reason(code: int, said: bytes) -> str:

@@ -1,12 +1,24 @@
 import io
 import json
+import logging
+from collections.abc import Iterator
+
+import pytest
 
 from core import log
 
 
-def test_lines_are_json_where_nobody_watches() -> None:
-    out = io.StringIO()
-    log.configure("INFO", stream=out)
+@pytest.fixture
+def out() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    before = list(root.handlers)
+    stream = io.StringIO()
+    log.configure("INFO", stream=stream)
+    yield stream
+    root.handlers[:] = before
+
+
+def test_lines_are_json_where_nobody_watches(out: io.StringIO) -> None:
     logger = log.get("serving")
     logger.debug("hidden")
     logger.info("model_serving", version="3")
@@ -14,3 +26,26 @@ def test_lines_are_json_where_nobody_watches() -> None:
     assert [(line["event"], line["component"], line["version"]) for line in lines] == [
         ("model_serving", "serving", "3")
     ]
+
+
+def test_what_libraries_say_comes_in_the_same_form(out: io.StringIO) -> None:
+    logging.getLogger("uvicorn.error").error("%d of %s", 3, "five")
+    logging.getLogger("third.party").warning("%(event)s", {"event": "x"})
+    logging.getLogger("third.party").info("hidden")
+    try:
+        raise ValueError("no such thing")
+    except ValueError:
+        logging.getLogger("asyncio").exception("task failed")
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [(line["component"], line["event"], line["level"]) for line in lines] == [
+        ("uvicorn.error", "3 of five", "error"),
+        ("third.party", "x", "warning"),
+        ("asyncio", "task failed", "error"),
+    ]
+    assert "no such thing" in lines[-1]["exception"]
+
+
+def test_a_mapping_is_the_fields_of_a_plain_message(out: io.StringIO) -> None:
+    logging.getLogger("features").warning("features_compiling", {"operators": 9, "done": 2})
+    (line,) = map(json.loads, out.getvalue().splitlines())
+    assert (line["event"], line["operators"], line["done"]) == ("features_compiling", 9, 2)

@@ -55,6 +55,21 @@ def test_what_is_compiled_is_kept_and_loads_without_numba(place):
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == written
 
 
+def test_the_log_tells_that_it_compiles_and_how_far_it_is(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "features.native")
+    monkeypatch.setattr(native, "_TOLD_SECONDS", 0.1)
+    monkeypatch.setattr(sys, "executable", _program(tmp_path, "sleep 0.4"))
+    native.keep(tmp_path, "mean", b"compiled already")
+    assert native._compile(["add", "mean"], tmp_path)
+    first, *told, last = [(record.msg, record.args) for record in caplog.records]
+    assert first[0] == "features_compiling"
+    assert first[1]["operators"] == 2
+    assert "once per machine" in first[1]["note"]
+    assert told[0] == ("features_compiling", {"operators": 2, "done": 1})
+    assert last[0] == "features_compiled"
+    assert last[1]["seconds"] > 0.1
+
+
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:100], lambda data: data[:-9] + bytes(9), lambda data: b""]
 )
@@ -134,13 +149,13 @@ def test_a_compiler_that_is_killed_is_an_error_that_says_so(tmp_path, monkeypatc
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(native, "_is_loaded", lambda name: False)
     monkeypatch.setattr(native, "child_environment", lambda **more: _environment(tmp_path))
-    monkeypatch.setattr(sys, "executable", _suicidal(tmp_path))
+    monkeypatch.setattr(sys, "executable", _program(tmp_path, "kill -9 $$"))
     with pytest.raises(ArtifactError, match=r"ended by signal 9, .* start again"):
         native.addresses(("add", "lowest"))
 
 
-def _suicidal(folder) -> str:
+def _program(folder, command) -> str:
     file = folder / "python"
-    file.write_text("#!/bin/sh\nkill -9 $$\n")
+    file.write_text(f"#!/bin/sh\n{command}\n")
     file.chmod(0o755)
     return str(file)
