@@ -28,7 +28,7 @@ from websockets.asyncio.client import connect
 
 from benchmarks.figure import Figure, document, show
 from benchmarks.serving_load import Bars, Windows, infer_binary, infer_json, post, windows
-from core.bundle import REGISTRATION, Manifest, Registration, load_manifest, write_struct
+from core.bundle import Manifest, Registration, load_manifest, write_registration
 from core.settings import disable_telemetry
 from tests.serving.kit import FakeRegistry, Service
 
@@ -291,7 +291,7 @@ def register(bundle: Path, folder: Path, versions: int) -> list[Path]:
             model=model, version=str(version), run_id="soak", commit="", dirty=False, dvc_lock_sha256="",
             registered_at="2000-01-01T00:00:00+00:00", trials=1, tradable=True, reasons=[],
         )  # fmt: skip
-        write_struct(copies[-1] / REGISTRATION, registration)
+        write_registration(copies[-1], registration)
     return copies
 
 

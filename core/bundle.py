@@ -6,6 +6,7 @@ state.bin           the feature stream at the as-of bar and the last window of f
 reference.parquet   what the features looked like in training, for drift
 manifest.json       what the model is, and the SHA-256 of every file above
 registration.json   written at registration: version, run, commit (not part of the DVC output)
+SHA256SUMS          the seal: what `sha256sum` says of every file above, for `sha256sum -c SHA256SUMS`
 """
 
 import struct
@@ -23,10 +24,13 @@ from core.signal import Thresholds
 SCHEMA_VERSION = 1
 MODEL, MANIFEST, GOLDEN = "model.onnx", "manifest.json", "golden.json"
 STATE, REFERENCE, REGISTRATION = "state.bin", "reference.parquet", "registration.json"
+SEAL = "SHA256SUMS"
 HASHED = (MODEL, GOLDEN, STATE, REFERENCE)
+SEALED = (*HASHED, MANIFEST, REGISTRATION)
 CHAMPION, CHALLENGER = "champion", "challenger"
 """Aliases in the registry: the version that serves, and the one that shadows it."""
 _STATE_MAGIC = b"BWSTATE1"
+_REMEDY = "restore the bundle from where it came, or export it again: `bellwether run`"
 T = TypeVar("T")
 
 
@@ -88,56 +92,139 @@ class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Variance of the Sharpes per period of all those trials; 0 where it was not known."""
 
 
-def write_struct(path: Path, value: msgspec.Struct) -> None:
-    """Write a struct as canonical JSON."""
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write manifest.json as canonical JSON, and the seal."""
+    _write_struct(directory / MANIFEST, manifest)
+    seal(directory)
+
+
+def write_registration(directory: Path, registration: Registration) -> None:
+    """Write registration.json as canonical JSON, and the seal."""
+    _write_struct(directory / REGISTRATION, registration)
+    seal(directory)
+
+
+def seal(directory: Path) -> None:
+    """Write SHA256SUMS over the bundle's files as they are: whoever writes one of them calls this."""
+    held = [directory / name for name in SEALED if (directory / name).exists()]
+    write_text(directory / SEAL, _seal_text({path.name: sha256_file(path) for path in held}))
+
+
+def _write_struct(path: Path, value: msgspec.Struct) -> None:
     data = msgspec.json.encode(value, order="sorted")
     write_text(path, msgspec.json.format(data, indent=2).decode() + "\n")
 
 
-def _decode(path: Path, kind: type[T]) -> T:
+def decode(data: bytes, kind: type[T], name: str) -> T:
+    """A struct from the JSON of a bundle's file; ArtifactError names the file."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): the bundle is incomplete") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(
-            f"{path} is not a valid {kind.__name__} ({error}): export the bundle again"
+            f"{name} is not a valid {kind.__name__} ({error}): export the bundle again"
         ) from error
 
 
 def load_manifest(directory: Path) -> Manifest:
     """Read manifest.json; ArtifactError when it is missing, malformed or of another schema version."""
-    manifest = _decode(directory / MANIFEST, Manifest)
+    return _manifest(_read(directory / MANIFEST), directory / MANIFEST)
+
+
+def _manifest(data: bytes, path: Path) -> Manifest:
+    manifest = decode(data, Manifest, str(path))
     if manifest.schema_version != SCHEMA_VERSION:
         raise ArtifactError(
-            f"{directory / MANIFEST} has schema version {manifest.schema_version}, this program reads "
+            f"{path} has schema version {manifest.schema_version}, this program reads "
             f"{SCHEMA_VERSION}: export the model again"
         )
     return manifest
 
 
-def verify(directory: Path) -> Manifest:
-    """Read the manifest and check the hash of every file; ArtifactError names the file that differs."""
-    manifest = load_manifest(directory)
-    missing = sorted(set(HASHED) - set(manifest.files))
-    if missing:
+def read_bundle(
+    directory: Path, *, manifest_hash: str | None = None, registration_hash: str | None = None
+) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest, and name → bytes of the bundle's files but the seal, all checked.
+
+    The hashes are a registry's, of manifest.json and registration.json. Where it knows none of the manifest
+    the seal must be there; one that is there must be right to the byte. ArtifactError names the file that
+    is missing or differs.
+    """
+    path = directory / MANIFEST
+    raw = _read(path)
+    demanded = manifest_hash is None
+    sums = _read_seal(directory) if demanded or (directory / SEAL).exists() else None
+    _check(path, raw, manifest_hash, sums)
+    manifest = _manifest(raw, path)
+    if set(manifest.files) != set(HASHED):
         raise ArtifactError(
-            f"{directory / MANIFEST} lists no hash for {', '.join(missing)}: export the bundle again"
+            f"{path} lists hashes for {', '.join(sorted(manifest.files)) or 'no file'}, of a bundle it lists "
+            f"those of {', '.join(sorted(HASHED))}: export the bundle again"
         )
-    for name, expected in manifest.files.items():
-        actual = sha256_file(directory / name)
-        if actual != expected:
-            raise ArtifactError(
-                f"{directory / name} has SHA-256 {actual[:12]}…, the manifest says {expected[:12]}…: "
-                "it was changed after export; restore the bundle from the registry"
-            )
-    return manifest
+    expected = dict[str, str | None](manifest.files)
+    named = sums is not None and REGISTRATION.encode() in sums
+    if registration_hash is not None or named or (directory / REGISTRATION).exists():
+        expected[REGISTRATION] = registration_hash
+    files = {MANIFEST: raw}
+    for name, known in expected.items():
+        files[name] = _read(directory / name)
+        _check(directory / name, files[name], known, sums)
+    whole = _seal_text({name: sha256_bytes(data) for name, data in files.items()})
+    if sums is not None and sums != whole.encode():
+        raise ArtifactError(
+            f"{directory / SEAL} of {len(sums)} bytes is not what `sha256sum` says of "
+            f"{', '.join(sorted(files))}: it was changed after export; {_REMEDY}"
+        )
+    return manifest, files
+
+
+def verify(
+    directory: Path, *, manifest_hash: str | None = None, registration_hash: str | None = None
+) -> Manifest:
+    """The manifest of a bundle whose every file was checked; the rules and errors are `read_bundle`'s."""
+    return read_bundle(directory, manifest_hash=manifest_hash, registration_hash=registration_hash)[0]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror}): the bundle is incomplete; {_REMEDY}"
+        ) from error
+
+
+def _read_seal(directory: Path) -> bytes:
+    try:
+        return (directory / SEAL).read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"{directory / SEAL} cannot be read ({error.strerror}): without it nothing vouches for "
+            f"{MANIFEST}; export the bundle again: `bellwether run`"
+        ) from error
+
+
+def _check(path: Path, data: bytes, expected: str | None, sums: bytes | None) -> None:
+    digest = sha256_bytes(data)
+    if expected is not None and digest != expected:
+        raise ArtifactError(
+            f"{path} has SHA-256 {digest[:12]}…, recorded is {expected[:12]}…: the file was changed after "
+            f"export; {_REMEDY}"
+        )
+    if sums is not None and _seal_text({path.name: digest}).encode() not in sums:
+        raise ArtifactError(
+            f"{path} has SHA-256 {digest[:12]}…, and {SEAL} beside it does not say so: one of the two was "
+            f"changed after export; {_REMEDY}"
+        )
+
+
+def _seal_text(hashes: dict[str, str]) -> str:
+    return "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
 
 
 def read_registration(directory: Path) -> Registration | None:
     """registration.json, or None for a bundle that was never registered."""
     path = directory / REGISTRATION
-    return _decode(path, Registration) if path.exists() else None
+    return decode(_read(path), Registration, str(path)) if path.exists() else None
 
 
 def pack_state(checkpoint: bytes, window: "np.ndarray[Any, np.dtype[np.float32]]") -> bytes:

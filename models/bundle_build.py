@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from core.bundle import (
     GOLDEN,
     HASHED,
-    MANIFEST,
     MODEL,
     REFERENCE,
     SCHEMA_VERSION,
@@ -28,7 +27,7 @@ from core.bundle import (
     Manifest,
     pack_state,
     verify,
-    write_struct,
+    write_manifest,
 )
 from core.errors import ArtifactError
 from core.files import replace_directory, sha256_file, write_bytes, write_text
@@ -100,7 +99,7 @@ def build(
         write_bytes(fresh / STATE, pack_state(checkpoint, state_window))
         write_bytes(fresh / REFERENCE, reference_bytes(reference, list(facts.definitions)))
         manifest = _manifest(facts, {name: sha256_file(fresh / name) for name in HASHED})
-        write_struct(fresh / MANIFEST, manifest)
+        write_manifest(fresh, manifest)
         verify(fresh)
     return manifest
 

@@ -29,9 +29,10 @@ from core.bundle import (
     Registration,
     load_manifest,
     read_registration,
+    seal,
     verify,
+    write_registration,
 )
-from core.bundle import write_struct as write_registration
 from core.clock import Clock, SystemClock
 from core.errors import ArtifactError, RegistryError
 from core.faults import disk_remedy
@@ -380,7 +381,7 @@ class Registry:
     def _write_facts(self, directory: Path, facts: Registration, version: str) -> Registration:
         """registration.json, and its hash as a tag: the manifest cannot hold it, the service checks it."""
         written = msgspec.structs.replace(facts, version=version)
-        write_registration(directory / REGISTRATION, written)
+        write_registration(directory, written)
         digest = sha256_file(directory / REGISTRATION)
         self._client.set_model_version_tag(facts.model, version, PREFIX + _REGISTERED, digest)
         return written
@@ -390,8 +391,9 @@ class Registry:
         with replace_directory(directory) as fresh:
             for name in (*manifest.files, MANIFEST):
                 shutil.copyfile(bundle_dir / name, fresh / name)
+            seal(fresh)
             write_mlmodel(fresh, manifest, run_id)
-        verify(directory)
+        verify(directory, manifest_hash=sha256_file(bundle_dir / MANIFEST))
         return directory
 
     def _create(

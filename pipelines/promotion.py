@@ -10,16 +10,14 @@ import pandas as pd
 from core.bundle import (
     CHALLENGER,
     CHAMPION,
-    MANIFEST,
     MODEL,
     REFERENCE,
-    REGISTRATION,
     Manifest,
     load_manifest,
     verify,
 )
 from core.errors import ArtifactError, GateRefused, RegistryError, UsageError
-from core.files import read_json, sha256_file
+from core.files import read_json
 from core.settings import Settings
 from evaluation.comparison import Comparison, paired
 from evaluation.gates import not_worse
@@ -225,11 +223,11 @@ def integrity(version: "Version") -> list[Check]:
 def damage(version: "Version") -> str:
     """Why a version's files cannot be served; empty when they are what was registered."""
     try:
-        verify(version.directory)
-        for name, tag in ((MANIFEST, "manifest_sha256"), (REGISTRATION, "registration_sha256")):
-            expected = version.tags.get(tag)
-            if expected is not None and sha256_file(version.directory / name) != expected:
-                return f"{version.directory / name} is not the file that was registered"
+        verify(
+            version.directory,
+            manifest_hash=version.tags.get("manifest_sha256"),
+            registration_hash=version.tags.get("registration_sha256"),
+        )
     except ArtifactError as error:
         return str(error)
     return ""

@@ -2,23 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import msgspec
 
 from core.bundle import (
     GOLDEN,
-    HASHED,
-    MANIFEST,
     MODEL,
     REGISTRATION,
-    SCHEMA_VERSION,
     STATE,
     Manifest,
     Registration,
+    decode,
+    read_bundle,
 )
-from core.errors import ArtifactError
-from core.files import sha256_bytes
 
 UNREGISTERED = "unregistered"
 
@@ -39,7 +35,7 @@ class Golden(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Artefact:
-    """A verified bundle: `files` maps name → bytes, every hashed file matching the manifest."""
+    """A verified bundle: `files` maps name → bytes, of every file but the seal."""
 
     manifest: Manifest
     registration: Registration | None
@@ -56,7 +52,7 @@ class Artefact:
 
     @property
     def golden(self) -> Golden:
-        return cast(Golden, _decode(self.files[GOLDEN], Golden, GOLDEN))
+        return decode(self.files[GOLDEN], Golden, GOLDEN)
 
     @property
     def tradable(self) -> bool:
@@ -80,63 +76,12 @@ def read_artefact(
     manifest_hash: str | None = None,
     registration_hash: str | None = None,
 ) -> Artefact:
-    """Read a bundle and check every hash.
+    """Read a bundle and check every hash, by the rules and with the errors of `core.bundle.read_bundle`.
 
-    `version` overrides the registered one; the hashes are what the registry says manifest.json and
-    registration.json must hash to, when it says so. ArtifactError names the file that is missing or differs.
+    `version` overrides the registered one.
     """
-    raw = _read(directory / MANIFEST)
-    if manifest_hash is not None and sha256_bytes(raw) != manifest_hash:
-        raise _differs(directory / MANIFEST, raw, manifest_hash)
-    manifest = cast(Manifest, _decode(raw, Manifest, str(directory / MANIFEST)))
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{directory / MANIFEST} has schema version {manifest.schema_version}, this program reads "
-            f"{SCHEMA_VERSION}: export the model again"
-        )
-    missing = sorted(set(HASHED) - set(manifest.files))
-    if missing:
-        raise ArtifactError(f"{directory / MANIFEST} lists no hash for {', '.join(missing)}: export it again")
-    files = {name: _checked(directory / name, expected) for name, expected in manifest.files.items()}
-    facts = _registration(directory, registration_hash)
-    registration = cast(Registration, _decode(facts, Registration, REGISTRATION)) if facts else None
+    manifest, files = read_bundle(directory, manifest_hash=manifest_hash, registration_hash=registration_hash)
+    facts = files.get(REGISTRATION)
+    registration = decode(facts, Registration, REGISTRATION) if facts is not None else None
     registered = registration.version if registration else UNREGISTERED
-    extra = {REGISTRATION: facts} if facts else {}
-    return Artefact(manifest, registration, version or registered, {**files, MANIFEST: raw, **extra})
-
-
-def _registration(directory: Path, expected: str | None) -> bytes | None:
-    path = directory / REGISTRATION
-    if expected is not None:
-        return _checked(path, expected)
-    return _read(path) if path.exists() else None
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror}): the bundle is incomplete") from error
-
-
-def _checked(path: Path, expected: str) -> bytes:
-    data = _read(path)
-    if sha256_bytes(data) != expected:
-        raise _differs(path, data, expected)
-    return data
-
-
-def _differs(path: Path, data: bytes, expected: str) -> ArtifactError:
-    return ArtifactError(
-        f"{path} has SHA-256 {sha256_bytes(data)[:12]}…, recorded is {expected[:12]}…: the file was changed "
-        "after export; restore the bundle from the registry"
-    )
-
-
-def _decode(data: bytes, kind: Any, name: str) -> object:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactError(
-            f"{name} is not a valid {kind.__name__} ({error}): export the bundle again"
-        ) from error
+    return Artefact(manifest, registration, version or registered, files)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from core.bundle import CHALLENGER
-from core.errors import ArtifactError, BellwetherError, RegistryError
+from core.bundle import CHALLENGER, HASHED, MANIFEST, SEAL
+from core.errors import ArtifactError, BellwetherError, RegistryError, UsageError
+from core.files import sha256_bytes
 from monitoring.retention import Retention
 from serving.challenger import Challenger
 from serving.last_good import LastGood
@@ -48,30 +49,32 @@ class Fleet:
         """The slots to begin with, loaded; with `wait`, there may be none yet, or none with a model.
 
         One that cannot be loaded does not keep the others from serving; RegistryError or ArtifactError when
-        none can.
+        none can, UsageError when there is no bundle where one was named.
         """
         slots = self.make(wait=wait)
-        errors: list[BellwetherError] = []
+        failed: list[tuple[str | None, BellwetherError]] = []
         for slot in slots:
             try:
                 slot.start()
             except (RegistryError, ArtifactError) as error:
-                errors.append(error)
-                self._logger.error("model_not_loaded", model=slot.name, error=str(error))
-        if errors and not wait and len(errors) == len(slots):
+                failed.append((slot.name, error))
+        hopeless = bool(failed) and not wait and len(failed) == len(slots)
+        # the one that is raised is told by whoever gets it
+        for name, fault in failed[1:] if hopeless else failed:
+            self._logger.error("model_not_loaded", model=name, error=str(fault))
+        if hopeless:
             self.close(slots)
-            raise errors[0]
+            raise self._named_wrongly(failed[0][1])
         return slots
 
     def make(self, *, wait: bool = False) -> list[Slot]:
         """The slots to begin with, nothing loaded; RegistryError when the registry names none."""
         if self._bundle is not None:
-            resolver = DirectoryResolver(self._bundle)
-            log_root = self._settings.prediction_log_dir
             return [
                 Slot(
-                    resolver,
-                    log_root=log_root,
+                    DirectoryResolver(self._bundle),
+                    log_root=self._settings.prediction_log_dir,
+                    last_good=self._copy_of(self._bundle),
                     metrics=self._metrics,
                     memory=self._memory(),
                     retention=self._retention,
@@ -99,6 +102,26 @@ class Fleet:
         """Let go of prediction logs."""
         for slot in slots:
             slot.close()
+
+    def _copy_of(self, bundle: Path) -> LastGood | None:
+        """By the directory's path, for a damaged bundle does not say its model's name; none of a replay's.
+
+        The name is dotted, so that it is not taken for a model's.
+        """
+        if self._fresh:
+            return None
+        return LastGood(self._copies / f".bundle-{sha256_bytes(str(bundle.resolve()).encode())[:12]}")
+
+    def _named_wrongly(self, error: BellwetherError) -> BellwetherError:
+        bundle = self._bundle
+        # a disk that does not answer is a RegistryError, and must not be asked again
+        if bundle is None or isinstance(error, RegistryError) or (bundle / MANIFEST).exists():
+            return error
+        return UsageError(
+            f"--bundle {bundle}: no {MANIFEST} is there, and no copy of a bundle that served from there: "
+            f"name a directory with {', '.join((*HASHED, MANIFEST, SEAL))}; `bellwether run` writes one to "
+            "data/store/bundle"
+        )
 
     def _started(self, name: str) -> Slot | None:
         slot = self._slot(name)

@@ -1,7 +1,8 @@
-"""A copy of the last bundle that served, for the day the registry cannot be read.
+"""A copy of the last bundle that served, for the day the registry or the bundle cannot be read.
 
-The directory is var/serving/<model>/: the bundle's files, and copy.json with the version and the hash of
-the manifest, so that the copy proves itself. It is replaced as a whole.
+The directory is var/serving/<model>/, or .bundle-<hash of the path>/ of a bundle directory that was named:
+the bundle's files, and copy.json with the version and the hash of the manifest, so that the copy proves
+itself. It is replaced as a whole.
 """
 
 from dataclasses import dataclass

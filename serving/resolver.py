@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from core.bundle import CHAMPION, MANIFEST
+from core.bundle import CHAMPION, SEAL, SEALED
 from core.errors import ArtifactError, RegistryError
-from core.files import sha256_file
+from core.files import sha256_bytes, sha256_file
 from serving.artefact import Artefact, read_artefact
 
 _ALIAS = """
@@ -30,12 +30,16 @@ _MODELS = "select distinct name from registered_model_aliases where alias = ? or
 
 @dataclass(frozen=True)
 class Pointer:
-    """What to serve: a change in any field means something new. A hash is None when it is not recorded."""
+    """What to serve: a change in any field means something new. A hash is None when it is not recorded.
+
+    `content` stands for what a directory holds that is watched; it vouches for nothing.
+    """
 
     version: str | None
     directory: Path
     manifest_hash: str | None
     registration_hash: str | None = None
+    content: str | None = None
 
     def read(self) -> Artefact:
         """The bundle's verified bytes; ArtifactError names what differs."""
@@ -52,7 +56,10 @@ class AliasMissing(RegistryError):
 
 
 class Resolver(Protocol):
-    """Anything that knows which bundle serves now."""
+    """Anything that knows which bundle serves now; `what` names it in errors."""
+
+    @property
+    def what(self) -> str: ...
 
     def resolve(self) -> Pointer:
         """The bundle to serve; RegistryError or ArtifactError when that cannot be told."""
@@ -60,12 +67,20 @@ class Resolver(Protocol):
 
 @dataclass(frozen=True)
 class DirectoryResolver:
-    """A bundle directory; replacing the directory is a new bundle."""
+    """A bundle directory; a file that changes, comes or goes makes it another bundle.
+
+    Every look hashes the files: times and sizes stay the same when a bit flips.
+    """
 
     directory: Path
 
+    @property
+    def what(self) -> str:
+        return str(self.directory)
+
     def resolve(self) -> Pointer:
-        return Pointer(None, self.directory, sha256_file(self.directory / MANIFEST))
+        hashes = " ".join(_hash_or_nothing(self.directory / name) for name in (*SEALED, SEAL))
+        return Pointer(None, self.directory, None, content=sha256_bytes(hashes.encode()))
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,10 @@ class RegistryResolver:
     database: Path
     model: str
     alias: str = CHAMPION
+
+    @property
+    def what(self) -> str:
+        return "the model registry"
 
     def resolve(self) -> Pointer:
         with _connect(self.database) as connection:
@@ -105,6 +124,14 @@ def _connect(database: Path) -> Iterator[sqlite3.Connection]:
         raise RegistryError(
             f"{database} cannot be read as a model registry ({error}): run `bellwether run`, or restore it"
         ) from error
+
+
+def _hash_or_nothing(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except ArtifactError:
+        # gone or unreadable: reading the bundle says so
+        return "-"
 
 
 def _local(location: str | None) -> Path:

@@ -167,7 +167,7 @@ class Slot:
             return None
 
     def _resolve(self) -> Pointer:
-        return self._registry_patience.call(self._resolver.resolve, "the model registry")
+        return self._registry_patience.call(self._resolver.resolve, self._resolver.what)
 
     def _load(self, pointer: Pointer) -> Loaded:
         loaded = self._recalled(self._in_memory(pointer) or self._read(pointer))

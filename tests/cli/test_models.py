@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli import registry as verbs
 from cli import versions as view
-from core.bundle import HASHED, MANIFEST, MODEL, Manifest, write_struct
+from core.bundle import HASHED, MANIFEST, MODEL, Manifest, write_manifest
 from core.files import sha256_file, write_json, write_text
 from core.signal import Thresholds
 from evaluation.comparison import Comparison
@@ -171,7 +171,7 @@ def version(tmp_path: Path) -> Version:
         label={"kind": "fixed_horizon", "horizon": 5}, parity={}, data_hash="d", params_hash="p",
         tradable=False, reasons=[],
     )  # fmt: skip
-    write_struct(run / "bundle" / MANIFEST, manifest)
+    write_manifest(run / "bundle", manifest)
     evidence = {
         "rows": 99, "skill": {"difference": 0.01, "p_value": 0.04}, "overfitting": {"pbo": 0.4},
         "models": {"ensemble": {"log_loss": 0.68, "brier": 0.24, "auc": 0.55, "ece": 0.02}},

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, STATE, load_manifest, unpack_state, verify
+from core.bundle import GOLDEN, MANIFEST, MODEL, REFERENCE, SEAL, STATE, load_manifest, unpack_state, verify
 from core.errors import ArtifactError
 from core.files import directory_hashes
 from models.bundle_build import golden_rows
@@ -34,7 +34,7 @@ def test_equal_inputs_give_equal_bytes(bundle: Path, make_bundle: Make, tmp_path
 
 def test_the_manifest_proves_every_file(bundle: Path) -> None:
     manifest = verify(bundle)
-    assert set(manifest.files) | {MANIFEST} == set(directory_hashes(bundle))
+    assert set(manifest.files) | {MANIFEST, SEAL} == set(directory_hashes(bundle))
     assert manifest.classes == ["down", "up"]
     assert manifest.base_models == list(FAMILIES)
     assert list(manifest.definitions) == [f"f{k}" for k in range(10)]

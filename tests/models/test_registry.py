@@ -17,7 +17,7 @@ import mlflow.onnx
 import numpy as np
 import pytest
 
-from core.bundle import CHALLENGER, CHAMPION, REGISTRATION, Registration, read_registration, verify
+from core.bundle import CHALLENGER, CHAMPION, REGISTRATION, SEAL, Registration, read_registration, verify
 from core.clock import FakeClock
 from core.errors import ArtifactError, RegistryError
 from core.files import directory_hashes, sha256_file
@@ -203,6 +203,19 @@ def test_the_facts_of_a_version_outlive_registration_json(
     # whoever repeats the registration knows neither the trials nor the verdict of the first
     assert publish("1", commit="e" * 40).registration == read_registration(first.directory)
     assert read_registration(first.directory) == first.registration
+
+
+def test_a_version_of_before_the_seal_gets_one_by_registering_again(
+    publish: Callable[..., Registered], registry: Registry, name: str
+) -> None:
+    first = publish("1")
+    before = directory_hashes(first.directory)
+    (first.directory / SEAL).unlink()
+    (version,) = registry.versions(name)
+    verify(first.directory, manifest_hash=version.tags["manifest_sha256"])
+    assert publish("1").registration == first.registration
+    assert directory_hashes(first.directory) == before
+    verify(first.directory)
 
 
 def test_lost_files_of_a_version_are_brought_back(publish: Callable[..., Registered]) -> None:

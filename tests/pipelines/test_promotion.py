@@ -18,13 +18,12 @@ from core.bundle import (
     CHALLENGER,
     CHAMPION,
     HASHED,
-    MANIFEST,
     MODEL,
     REFERENCE,
     FeatureDefinition,
     Manifest,
     load_manifest,
-    write_struct,
+    write_manifest,
 )
 from core.errors import GateRefused, UsageError
 from core.files import sha256_file, write_json
@@ -113,7 +112,7 @@ def make_version(root: Path, number: str) -> Version:
         tradable=False,
         reasons=[],
     )
-    write_struct(directory / MANIFEST, manifest)
+    write_manifest(directory, manifest)
     verdict = {"servable": True, "tradable": False, "checks": [], "reasons": []}
     write_json(root / number / "evidence" / "verdict.json", verdict)
     return Version("own-1d", number, "run", datetime(2019, 1, 2, tzinfo=UTC), (), "", directory)
@@ -312,7 +311,7 @@ def rival(root: Path, number: str, quality: float = 0.3, *, seed: int = 0, **man
     version = make_version(root, number)
     known = load_manifest(version.directory)
     made = structs.replace(known, **{"as_of": str(TIMES[-1].isoformat()), **manifest})
-    write_struct(version.directory / MANIFEST, made)
+    write_manifest(version.directory, made)
     k = len(made.classes)
     y = np.random.default_rng(5).integers(0, k, ROWS).astype(float)
     noise = np.random.default_rng(seed).uniform(-0.01, 0.01, ROWS)

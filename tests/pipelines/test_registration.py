@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core.bundle import HASHED, MANIFEST, Manifest, read_registration, write_struct
+from core.bundle import HASHED, Manifest, read_registration, write_manifest
 from core.files import read_json, sha256_file, write_json
 from core.settings import Settings
 from core.signal import Thresholds
@@ -96,7 +96,7 @@ def _write_bundle(bundle: Path, judged: Verdict) -> None:
         label={"kind": "fixed_horizon", "horizon": 5}, parity={}, data_hash="d", params_hash="p",
         tradable=judged.tradable, reasons=list(judged.reasons),
     )  # fmt: skip
-    write_struct(bundle / MANIFEST, manifest)
+    write_manifest(bundle, manifest)
 
 
 @pytest.mark.parametrize(("earlier", "tradable"), [(0, True), (5000, False)])

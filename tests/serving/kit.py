@@ -18,16 +18,15 @@ from onnx import TensorProto, helper, numpy_helper
 from core.bundle import (
     GOLDEN,
     HASHED,
-    MANIFEST,
     MODEL,
     REFERENCE,
-    REGISTRATION,
     STATE,
     FeatureDefinition,
     Manifest,
     Registration,
     pack_state,
-    write_struct,
+    write_manifest,
+    write_registration,
 )
 from core.files import replace_directory, sha256_file
 from core.settings import child_environment
@@ -127,7 +126,7 @@ def _class_nodes(classes: int) -> list[onnx.NodeProto]:
 
 def seal_manifest(directory: Path, manifest: Manifest) -> None:
     hashes = {name: sha256_file(directory / name) for name in HASHED}
-    write_struct(directory / MANIFEST, msgspec.structs.replace(manifest, files=hashes))
+    write_manifest(directory, msgspec.structs.replace(manifest, files=hashes))
 
 
 def make_bundle(
@@ -184,7 +183,7 @@ def make_bundle(
             ),
         )
         if version is not None:
-            write_struct(fresh / REGISTRATION, _registration(f"{symbol}-{timeframe}", version))
+            write_registration(fresh, _registration(f"{symbol}-{timeframe}", version))
     return directory
 
 

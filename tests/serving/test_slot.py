@@ -11,7 +11,7 @@ import onnx
 import pandas as pd
 import pytest
 
-from core.bundle import GOLDEN, MANIFEST, MODEL, REGISTRATION, STATE, load_manifest, pack_state
+from core.bundle import GOLDEN, MANIFEST, MODEL, REGISTRATION, STATE, load_manifest, pack_state, seal
 from core.errors import ArtifactError, RegistryError
 from core.files import sha256_file
 from serving.bar import Bar
@@ -109,6 +109,7 @@ def test_a_manifest_whose_words_mean_nothing_is_refused_while_the_old_model_serv
     text = (live / MANIFEST).read_text()
     assert before in text
     (live / MANIFEST).write_text(text.replace(before, after, 1))
+    seal(live)
     assert slot.look() is None
     assert "manifest.json holds what" in str(slot.status.refused)
     assert slot.current is not None
@@ -238,6 +239,7 @@ def test_another_models_bundle_is_refused_while_running(
     slot.start()
     text = (directory / MANIFEST).read_text().replace("sp500-1d", "other-1d")
     (directory / MANIFEST).write_text(text)
+    seal(directory)
     assert slot.look() is None
     assert "bundle of other-1d" in str(slot.status.refused)
 
@@ -264,6 +266,7 @@ def test_the_last_good_copy_serves_when_the_registry_is_gone(
 def test_an_unregistered_bundle_says_so(new_slot: NewSlot, bundle: Path, tmp_path: Path) -> None:
     plain = _copy(bundle, tmp_path / "plain")
     (plain / REGISTRATION).unlink()
+    seal(plain)
     slot = new_slot(DirectoryResolver(plain))
     slot.start()
     assert slot.require().model.version == "unregistered"
