@@ -1,12 +1,13 @@
 """Every prediction the service made, append-only and crash-safe, as columns.
 
-    var/predictions/<model>/segment-00000001.parquet   closed rows, with page checksums
-    var/predictions/<model>/journal-00000002.wal       newest rows, not yet columns
+    var/predictions/<model>/segment-00000001.parquet            a closed journal, with page checksums
+    var/predictions/<model>/segment-00000002-00000005.parquet   small ones together
+    var/predictions/<model>/journal-00000006.wal                newest rows, not yet columns
 
 An append goes to the journal before the request is answered: it survives a killed process at once, and a
-power cut after the next grouped fsync. A child process turns a full journal into a parquet segment
-(temporary file, fsync, rename) and removes it; a crash between the two leaves both, and the segment wins.
-The same process removes old segments (`monitoring.retention`).
+power cut after the next grouped fsync. A child process turns journals that are full, a day old or of an
+earlier run into parquet segments (temporary file, fsync, rename) and removes them; after a crash between
+the two the segment wins. The same process removes old segments (`monitoring.retention`).
 Memory does not grow with the log. Readers merge segments and journals, so sealing may lag or fail.
 """
 
@@ -17,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 
@@ -25,16 +27,16 @@ import structlog
 
 from core.settings import child_environment
 from monitoring.journal import Journal
-from monitoring.prediction_table import JOURNAL, SEGMENT, Prediction, feature_columns, file_number, read
+from monitoring.log_files import journal_file, last_number, log_files
+from monitoring.prediction_table import Prediction, feature_columns, read
 from monitoring.retention import Retention
-from monitoring.sealing import seal_below
 from monitoring.sole_writer import claim
 
 __all__ = ["Prediction", "PredictionLog", "Retention", "feature_columns", "read"]
 
-DAMAGED = "damaged-*.wal"
 SEAL_SECONDS = 3.0
 LOOK_SECONDS = 3600.0
+AGE_SECONDS = 86_400.0
 # Sealing may take one part of the time in ten: whatever the load, it leaves a core to the answers.
 SEAL_REST = 9.0
 
@@ -50,13 +52,14 @@ class PredictionLog:
         directory: Path,
         feature_names: Sequence[str],
         *,
-        segment_rows: int = 4096,
+        segment_rows: int = 32_768,
         sync_seconds: float = 0.2,
         retention: Retention | None = None,
     ) -> None:
-        """Lock the directory and start a journal; what a crash left is sealed in the background.
+        """Lock the directory and start a journal; what an earlier run left is sealed in the background.
 
-        `retention` is applied there too, after a segment is written and once an hour.
+        A journal is full at `segment_rows`, or at the size that `retention` allows a segment. Retention is
+        applied after a segment is written and once an hour.
 
         ServiceError when another process holds the directory.
         """
@@ -69,9 +72,10 @@ class PredictionLog:
         self._names = list(feature_names)
         self._full: list[Journal] = []
         self._sealer: subprocess.Popen[bytes] | None = None
-        self._seal_started, self._seal_next = 0.0, -math.inf
-        self._unsealed = any(directory.glob(JOURNAL))
-        self._open_journal(_last_number(directory) + 1, self._names)
+        # not at once: the service that starts needs the cores
+        self._seal_started, self._seal_next = 0.0, time.monotonic() + SEAL_SECONDS
+        self._unsealed = any(file.is_journal for file in log_files(directory))
+        self._open_journal(last_number(directory) + 1, self._names)
         self._guard = threading.Lock()
         self._dirty, self._stop = threading.Event(), threading.Event()
         self._dirty.set()
@@ -81,19 +85,17 @@ class PredictionLog:
     @property
     def damaged(self) -> list[Path]:
         """Journals that failed their checksums and were set aside; their readable rows are in segments."""
-        return sorted(self.directory.glob(DAMAGED))
+        return [file.path for file in log_files(self.directory) if file.is_damaged]
 
     def append(self, *predictions: Prediction) -> None:
         """Write predictions; when this returns they survive kill -9. OSError when the disk refuses them."""
         with self._guard:
             self._journal.append(*map(msgspec.msgpack.encode, predictions))
+            if not self._rows:
+                self._due = time.monotonic() + AGE_SECONDS
             self._rows += len(predictions)
-            if self._rows >= self._segment_rows:
-                try:
-                    self._roll(self._names)
-                except OSError as error:
-                    # these are written: the journal grows until another can be begun
-                    _warn("roll_failed", self.directory, str(error))
+            if self._rows >= self._segment_rows or self._journal.size >= self._retention.segment_bytes:
+                self._try_to_roll()
         self._dirty.set()
 
     def use_features(self, feature_names: Sequence[str]) -> None:
@@ -110,21 +112,23 @@ class PredictionLog:
             journal.sync()
 
     def close(self) -> None:
-        """Turn the rest into a segment and let go of the directory; at most a few seconds."""
+        """Sync everything and let go of the directory; the next start seals the rest."""
         self._stop.set()
         self._dirty.set()
         self._thread.join()
         for journal in (*self._full, self._journal):
-            journal.close()
-        self._finish_sealer()
-        try:
-            seal_below(self.directory, self._number + 1)
-        except OSError as error:
-            _warn("sealing_failed", self.directory, str(error))
+            _close(journal)
+        if not self._rows:
+            with suppress(OSError):
+                self._journal.path.unlink()
+        if self._sealer is not None:
+            # its work is whole or absent, and begins anew
+            self._sealer.kill()
+            self._sealer.wait()
         self._lock_file.close()
 
     def _open_journal(self, number: int, names: list[str]) -> None:
-        path = self.directory / f"journal-{number:08d}.wal"
+        path = journal_file(self.directory, number).path
         journal = Journal(path)
         try:
             journal.append(msgspec.msgpack.encode(names))
@@ -132,7 +136,8 @@ class PredictionLog:
             journal.close()
             path.unlink(missing_ok=True)
             raise
-        self._journal, self._number, self._rows, self._names = journal, number, 0, names
+        self._journal, self._number, self._names = journal, number, names
+        self._rows, self._due = 0, math.inf
 
     def _roll(self, names: list[str]) -> None:
         """Begin the next journal; OSError leaves the present one in use."""
@@ -141,16 +146,32 @@ class PredictionLog:
         # no fsync here: the background thread closes the full journal
         self._full.append(full)
 
+    def _try_to_roll(self) -> None:
+        try:
+            self._roll(self._names)
+        except OSError as error:
+            # the rows are written: the journal grows until another can be begun
+            self._due = time.monotonic() + LOOK_SECONDS
+            _warn("roll_failed", self.directory, str(error))
+
     def _background(self) -> None:
         while True:
-            self._dirty.wait(SEAL_SECONDS if self._unsealed or self._sealer is not None else None)
+            self._dirty.wait(self._pause())
             self._dirty.clear()
             if self._stop.wait(self._sync_seconds):
                 return
             self._pass()
 
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do though nothing is appended; None: never."""
+        if self._unsealed or self._sealer is not None:
+            return SEAL_SECONDS
+        return None if self._due == math.inf else max(0.0, self._due - time.monotonic())
+
     def _pass(self) -> None:
         with self._guard:
+            if time.monotonic() >= self._due:
+                self._try_to_roll()
             full, self._full, current = self._full, [], self._journal
             number = self._number
         try:
@@ -160,15 +181,15 @@ class PredictionLog:
         except OSError as error:
             _warn("sync_failed", self.directory, str(error))
         for journal in full:
-            try:
-                journal.close()
-            except OSError as error:
-                _warn("sync_failed", journal.path, str(error))
+            _close(journal)
         self._unsealed = self._unsealed or bool(full) or self._outdated()
         if self._sealer is not None and self._sealer.poll() is not None:
             now = time.monotonic()
             self._seal_next = now + SEAL_REST * (now - self._seal_started)
-            self._finish_sealer()
+            if self._sealer.returncode:
+                self._unsealed = True
+                _warn("sealing_failed", self.directory, f"exit code {self._sealer.returncode}")
+            self._sealer = None
         if self._unsealed and self._sealer is None and time.monotonic() >= self._seal_next:
             self._unsealed = False
             self._start_sealer(number)
@@ -184,9 +205,8 @@ class PredictionLog:
             return False
 
     def _start_sealer(self, below: int) -> None:
-        rules = map(str, astuple(self._retention))
-        place = str(self.directory.absolute())
-        command = [sys.executable, "-m", "monitoring.sealing", place, str(below), *rules]
+        given = (self.directory.absolute(), below, self._segment_rows, *astuple(self._retention))
+        command = [sys.executable, "-m", "monitoring.sealing", *map(str, given)]
         root = Path(__file__).resolve().parent.parent
         self._seal_started = time.monotonic()
         try:
@@ -197,22 +217,16 @@ class PredictionLog:
             self._unsealed, self._seal_next = True, time.monotonic() + SEAL_SECONDS
             _warn("sealing_failed", self.directory, str(error))
 
-    def _finish_sealer(self) -> None:
-        if self._sealer is None:
-            return
-        try:
-            code = self._sealer.wait(SEAL_SECONDS)
-        except subprocess.TimeoutExpired:
-            # it ends by itself; its work is whole or absent
-            code = 0
-        if code:
-            self._unsealed = True
-            _warn("sealing_failed", self.directory, f"exit code {code}")
-        self._sealer = None
-
 
 def _warn(event: str, path: Path, error: str) -> None:
     structlog.get_logger(component="prediction_log").error(event, path=str(path), error=error)
+
+
+def _close(journal: Journal) -> None:
+    try:
+        journal.close()
+    except OSError as error:
+        _warn("sync_failed", journal.path, str(error))
 
 
 def _sync_directory(directory: Path) -> None:
@@ -221,8 +235,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _last_number(directory: Path) -> int:
-    files = [path for kind in (SEGMENT, JOURNAL, DAMAGED) for path in directory.glob(kind)]
-    return max(map(file_number, files), default=0)

@@ -1,18 +1,22 @@
 """How long predictions are kept: by age and by size, but never so little that drift cannot be judged."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from core.errors import ArtifactError
-from monitoring.prediction_table import SEGMENT, symbols_of
+from monitoring.log_files import segments
+from monitoring.prediction_table import symbols_of
 
 _DAY = 86_400.0
 _MEGABYTE = 1_000_000
+_LOGGER = logging.getLogger("prediction_log")
+# Segments are removed whole: as parts of what is kept, none holds much more than was asked for.
+_OF_SIZE, _OF_AGE = 8, 10
+_SEGMENT_MEGABYTES = 64
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,19 @@ class Retention:
     megabytes: float = 2000.0
     min_rows: int = 10_000
 
+    @property
+    def segment_bytes(self) -> float:
+        """Size of a journal at which it becomes a segment: little memory holds one as columns."""
+        return min(self.megabytes / _OF_SIZE, _SEGMENT_MEGABYTES) * _MEGABYTE
+
+    @property
+    def segment_seconds(self) -> float:
+        """Between the first and last rows of small journals that are put together."""
+        return self.days / _OF_AGE * _DAY
+
     def candidates(self, directory: Path, now: float) -> list[Path]:
         """Segments that age or size would remove, oldest first; a few `stat` calls."""
-        files = [(path, path.stat()) for path in sorted(directory.glob(SEGMENT))]
+        files = [(file.path, file.path.stat()) for file in segments(directory)]
         total, found = sum(stat.st_size for _, stat in files), []
         for path, stat in files:
             if total > self.megabytes * _MEGABYTE or now - stat.st_mtime > self.days * _DAY:
@@ -46,21 +60,19 @@ def prune(directory: Path, rules: Retention, now: float | None = None) -> list[P
     for path in removed:
         path.unlink(missing_ok=True)
     if removed:
-        structlog.get_logger(component="prediction_log").info(
-            "predictions_removed", path=str(directory), segments=len(removed)
-        )
+        _LOGGER.info("predictions_removed", {"path": str(directory), "segments": len(removed)})
     return removed
 
 
 def _unneeded(directory: Path, min_rows: int) -> Iterator[Path]:
     """Segments of which every symbol has `min_rows` predictions in newer ones, newest first."""
     newer: Counter[str] = Counter()
-    for path in sorted(directory.glob(SEGMENT), reverse=True):
+    for file in reversed(segments(directory)):
         try:
-            rows = Counter(symbols_of(path))
+            rows = Counter(symbols_of(file.path))
         except ArtifactError as error:
-            structlog.get_logger(component="prediction_log").error("segment_damaged", error=str(error))
+            _LOGGER.error("segment_damaged", {"error": str(error)})
             continue
         if all(newer[symbol] >= min_rows for symbol in rows):
-            yield path
+            yield file.path
         newer.update(rows)

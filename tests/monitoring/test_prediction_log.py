@@ -12,11 +12,17 @@ import pytest
 from core.errors import ArtifactError, ServiceError
 from monitoring import prediction_log
 from monitoring.journal import Journal
-from monitoring.prediction_log import Prediction, PredictionLog, feature_columns, read
+from monitoring.prediction_log import Prediction, PredictionLog, Retention, feature_columns, read
+from monitoring.sealing import seal
 
 NAMES = ["rsi_14", "ret_1", "gap"]
 START = 1_183_000_000.0
 DAY = 86_400.0
+
+
+@pytest.fixture(autouse=True)
+def _seals_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_log, "SEAL_SECONDS", 0.05)
 
 
 def _prediction(i: int, names: list[str] = NAMES, version: str = "1") -> Prediction:
@@ -50,14 +56,24 @@ def _fill(directory: Path, count: int, **options: float) -> PredictionLog:
     return log
 
 
+def _seal(directory: Path, segment_rows: int = 10) -> None:
+    """What the child process does."""
+    seal(directory, 1000, segment_rows, Retention())
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.name != ".lock")
+
+
 def test_rows_come_back_from_journal_and_segments_alike(tmp_path: Path) -> None:
     log = _fill(tmp_path, 25, segment_rows=10, sync_seconds=0.01)
     live = read(tmp_path)
     log.close()
+    _seal(tmp_path)
     closed = read(tmp_path)
     assert str(live.to_pylist()) == str(closed.to_pylist())
     assert closed.num_rows == 25
-    assert not list(tmp_path.glob("*.wal"))
+    assert _names(tmp_path) == [f"segment-0000000{i}.parquet" for i in (1, 2, 3)]
     row = closed.to_pylist()[7]
     assert row["bar_time"] == datetime.fromtimestamp(START + 7 * DAY, UTC)
     assert row["base_probabilities"] == [("logistic", 0.4), ("lstm", 0.6)]
@@ -76,6 +92,7 @@ def test_an_empty_log_reads_as_no_rows(tmp_path: Path) -> None:
     assert read(tmp_path / "nothing").num_rows == 0
     _fill(tmp_path, 0).close()
     assert read(tmp_path).num_rows == 0
+    assert _names(tmp_path) == []
 
 
 def test_feature_columns_keep_bits_and_names_across_a_change_of_features(tmp_path: Path) -> None:
@@ -101,6 +118,7 @@ def test_a_torn_tail_is_dropped_on_recovery(tmp_path: Path) -> None:
     recovered = PredictionLog(torn, NAMES)
     recovered.append(_prediction(9))
     recovered.close()
+    _seal(torn)
     assert recovered.damaged == []
     assert read(torn).num_rows == 5
 
@@ -118,12 +136,14 @@ def test_a_flipped_byte_in_a_journal_is_detected_and_set_aside(tmp_path: Path) -
         read(broken)
     opened = PredictionLog(broken, NAMES)
     opened.close()
+    _seal(broken)
     assert [p.name for p in opened.damaged] == ["damaged-00000001.wal"]
     assert read(broken).num_rows == 4
 
 
 def test_a_flipped_byte_in_a_segment_is_detected(tmp_path: Path) -> None:
     _fill(tmp_path, 200).close()
+    _seal(tmp_path)
     segment = next(tmp_path.glob("*.parquet"))
     good = segment.read_bytes()
     whole = str(read(tmp_path).to_pylist())
@@ -137,17 +157,6 @@ def test_a_flipped_byte_in_a_segment_is_detected(tmp_path: Path) -> None:
             continue
         # the few bytes parquet never checks are footer text that no value depends on
         assert str(table.to_pylist()) == whole
-
-
-def test_a_crash_between_segment_and_journal_counts_rows_once(tmp_path: Path) -> None:
-    log = _fill(tmp_path, 5)
-    journal = next(tmp_path.glob("*.wal"))
-    copy = journal.read_bytes()
-    log.close()
-    journal.write_bytes(copy)
-    assert read(tmp_path).num_rows == 5
-    PredictionLog(tmp_path, NAMES).close()
-    assert read(tmp_path).num_rows == 5
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -183,6 +192,7 @@ def test_no_acknowledged_prediction_is_lost_by_kill_9(tmp_path: Path) -> None:
     child.stdout.close()
     acknowledged = max([acknowledged, *map(int, rest[:-1])])
     PredictionLog(tmp_path, NAMES).close()
+    _seal(tmp_path, 50)
     times = read(tmp_path)["bar_time"].to_pylist()
     assert len(times) >= acknowledged + 1
     assert times == [datetime.fromtimestamp(START + i * DAY, UTC) for i in range(len(times))]
@@ -225,7 +235,8 @@ def _sealed(directory: Path) -> bool:
 def test_a_disk_that_fails_at_the_end_of_a_journal_stops_neither_syncing_nor_sealing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close, failed = Journal.close, []
+    close = Journal.close
+    failed: list[Path] = []
 
     def failing(journal: Journal) -> None:
         close(journal)
@@ -253,10 +264,86 @@ def test_sealing_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.
             raise OSError(12, "Cannot allocate memory")
         return popen(*given, **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(prediction_log, "SEAL_SECONDS", 0.05)
     monkeypatch.setattr(subprocess, "Popen", failing)
     log = PredictionLog(tmp_path, NAMES, segment_rows=5, sync_seconds=0.01)
     for i in range(6):
         log.append(_prediction(i))
     assert _sealed(tmp_path)
     log.close()
+
+
+def test_a_journal_becomes_columns_a_day_after_its_first_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_log, "AGE_SECONDS", 0.3)
+    log = PredictionLog(tmp_path, NAMES, sync_seconds=0.01)
+    time.sleep(0.5)
+    assert _names(tmp_path) == ["journal-00000001.wal"]
+    log.append(_prediction(0))
+    # nothing is appended any more, and the thread is asleep until then
+    assert _sealed(tmp_path)
+    log.append(_prediction(1))
+    log.close()
+    assert _names(tmp_path) == ["journal-00000002.wal", "segment-00000001.parquet"]
+    assert read(tmp_path)["probability"].to_pylist() == [_prediction(i).probability for i in (0, 1)]
+
+
+def test_a_thread_without_work_sleeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = PredictionLog(tmp_path, NAMES, sync_seconds=0.01)
+    log.append(_prediction(0))
+    time.sleep(0.2)
+    passes: list[int] = []
+    monkeypatch.setattr(log, "_pass", lambda: passes.append(1))
+    time.sleep(0.3)
+    log.close()
+    assert passes == []
+
+
+def test_what_an_earlier_run_left_becomes_columns(tmp_path: Path) -> None:
+    for _ in range(3):
+        _fill(tmp_path, 2).close()
+    assert len(_names(tmp_path)) == 3
+    log = PredictionLog(tmp_path, NAMES, sync_seconds=0.01)
+    deadline = time.monotonic() + 20
+    whole = ["journal-00000004.wal", "segment-00000001-00000003.parquet"]
+    while _names(tmp_path) != whole and time.monotonic() < deadline:
+        time.sleep(0.05)
+    log.close()
+    assert _names(tmp_path) == whole[1:]
+    assert read(tmp_path).num_rows == 6
+
+
+def test_a_journal_rolls_at_a_part_of_the_size_that_is_kept(tmp_path: Path) -> None:
+    rules = Retention(megabytes=8 * 0.01)
+    log = _fill(tmp_path, 200, retention=rules)  # type: ignore[arg-type]
+    log.close()
+    sizes = [path.stat().st_size for path in tmp_path.glob("journal-*")]
+    assert max(sizes) < rules.segment_bytes + 500
+    assert len(sizes) > 3
+    assert read(tmp_path).num_rows == 200
+
+
+CLOSING = """
+import resource, sys, time
+from pathlib import Path
+sys.path[:0] = {path!r}
+from test_prediction_log import NAMES, PredictionLog, _prediction
+log = PredictionLog(Path({directory!r}), NAMES)
+for i in range(0, 20_000, 100):
+    log.append(*map(_prediction, range(i, i + 100)))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = time.perf_counter()
+log.close()
+took = time.perf_counter() - start
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+found = [name for name in sys.modules if name.startswith("pyarrow")]
+assert took < 2, took
+assert grown < 2_000, grown
+assert not found, found
+"""
+
+
+def test_closing_a_full_journal_takes_neither_time_nor_memory(tmp_path: Path) -> None:
+    code = CLOSING.format(path=[str(Path(__file__).parent), os.getcwd()], directory=str(tmp_path))
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert read(tmp_path).num_rows == 20_000

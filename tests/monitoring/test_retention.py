@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from core.errors import ArtifactError
+from monitoring import prediction_log
+from monitoring.log_files import segment_file
 from monitoring.prediction_log import Prediction, PredictionLog, Retention, read
-from monitoring.prediction_table import symbols_of
+from monitoring.prediction_table import symbols_of, to_table, write_segment
 from monitoring.retention import prune
 
 DAY = 86_400.0
@@ -17,12 +19,11 @@ DAY = 86_400.0
 
 def fill(directory: Path, days: list[str], rows: int = 10) -> list[Path]:
     """A segment per entry, of `rows` predictions of that symbol; the first was written longest ago."""
+    segments = []
     for number, symbol in enumerate(days):
-        log = PredictionLog(directory, ["a"])
-        for i in range(rows):
-            log.append(_prediction(symbol, number * rows + i))
-        log.close()
-    segments = sorted(directory.glob("segment-*.parquet"))
+        made = [_prediction(symbol, number * rows + i) for i in range(rows)]
+        segments.append(segment_file(directory, number + 1, number + 1).path)
+        write_segment(segments[-1], to_table(["a"], made))
     for age, path in enumerate(reversed(segments)):
         os.utime(path, (time.time() - age * DAY,) * 2)
     return segments
@@ -73,7 +74,8 @@ def test_a_damaged_segment_stays_and_does_not_count(tmp_path: Path) -> None:
     assert prune(tmp_path, Retention(days=0.5, min_rows=5)) == segments[:1]
 
 
-def test_a_running_log_applies_it_in_the_background(tmp_path: Path) -> None:
+def test_a_running_log_applies_it_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prediction_log, "SEAL_SECONDS", 0.05)
     fill(tmp_path, ["x"] * 3)
     log = PredictionLog(tmp_path, ["a"], sync_seconds=0.01, retention=Retention(days=0.5, min_rows=5))
     deadline = time.monotonic() + 20
