@@ -23,8 +23,9 @@ class Graph:
         self._nodes: list[Any] = []
         self._made: dict[bytes, str] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], Any] = {}
-        self._inputs: list[Any] = []
-        self._outputs: list[Any] = []
+        self._inputs: dict[str, Any] = {}
+        self._outputs: dict[str, Any] = {}
+        self._named: dict[str, str] = {}
 
     @property
     def nodes(self) -> int:
@@ -33,13 +34,15 @@ class Graph:
 
     def input(self, name: str, kind: int, shape: Shape) -> str:
         """Declare an input; a string in `shape` is a free dimension."""
-        self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        self._inputs[name] = helper.make_tensor_value_info(name, kind, list(shape))
         return name
 
     def output(self, source: str, name: str, kind: int, shape: Shape) -> None:
-        """Declare `source` as the output `name`."""
-        self._nodes.append(helper.make_node("Identity", [source], [name], name=name))
-        self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        """Declare what a node made as the output `name`; declared again, it is copied."""
+        if source in self._named:
+            self._nodes.append(helper.make_node("Identity", [source], [name], name=name))
+        self._named.setdefault(source, name)
+        self._outputs[name] = helper.make_tensor_value_info(name, kind, list(shape))
 
     def node(
         self, op: str, inputs: Sequence[str], outputs: int = 1, domain: str = "", **attributes: Any
@@ -70,17 +73,26 @@ class Graph:
         """A constant int64 vector: axes, shapes, positions."""
         return self.const(values, np.int64)
 
-    def scale(self, x: str, mean: Any, scale: Any, dtype: Any = np.float64) -> str:
-        """(x - mean) / scale over the last axis, then missing -> 0; of one `dtype` throughout."""
-        centred = self.node("Sub", [x, self.const(mean, dtype)])
-        scaled = self.node("Div", [centred, self.const(scale, dtype)])
-        missing = self.node("IsNaN", [scaled])
-        return self.node("Where", [missing, self.const(0.0, dtype), scaled])
+    def linear(self, x: str, weights: Any, bias: Any = None, dtype: Any = np.float64) -> str:
+        """x @ weights + bias for x [rows, in], weights [in, out]; `x` itself when that changes nothing.
 
-    def slice(self, x: str, start: int, axis: int) -> str:
-        """`x` from `start` to its end along one axis; a negative start counts from the end."""
+        Always Gemm: ONNX Runtime joins no MatMul and Add of doubles by itself.
+        """
+        shift = [] if bias is None or not np.any(bias) else [self.const(bias, dtype)]
+        if not shift and np.array_equal(weights, np.eye(len(weights))):
+            return x
+        return self.node("Gemm", [x, self.const(weights, dtype), *shift])
+
+    def last_steps(self, windows: str, length: int) -> str:
+        """The last `length` rows of an input [N, T, F]: the input itself when T is no more."""
+        if self._inputs[windows].type.tensor_type.shape.dim[1].dim_value == length:
+            return windows
         end = np.iinfo(np.int64).max
-        return self.node("Slice", [x, *(self.indices(value) for value in (start, end, axis))])
+        return self.node("Slice", [windows, *(self.indices(value) for value in (-length, end, 1))])
+
+    def join(self, columns: Sequence[str]) -> str:
+        """Columns [N, C] side by side."""
+        return columns[0] if len(columns) == 1 else self.node("Concat", columns, axis=1)
 
     @staticmethod
     def tensor(array: NDArray[Any]) -> Any:
@@ -90,7 +102,11 @@ class Graph:
     def to_bytes(self) -> bytes:
         """The checked model, serialised; the same calls give the same bytes in any process."""
         graph = helper.make_graph(
-            self._nodes, self.name, self._inputs, self._outputs, list(self._constants.values())
+            [self._renamed(node) for node in self._nodes],
+            self.name,
+            list(self._inputs.values()),
+            list(self._outputs.values()),
+            list(self._constants.values()),
         )
         model = helper.make_model(
             graph,
@@ -105,3 +121,11 @@ class Graph:
                 f"the exported graph is not valid ONNX ({error}): the exporter is at fault"
             ) from error
         return bytes(model.SerializeToString(deterministic=True))
+
+    def _renamed(self, node: Any) -> Any:
+        """The node with outputs of the graph under their names."""
+        made = onnx.NodeProto()
+        made.CopyFrom(node)
+        made.input[:] = [self._named.get(name, name) for name in node.input]
+        made.output[:] = [self._named.get(name, name) for name in node.output]
+        return made

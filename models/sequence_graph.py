@@ -1,9 +1,9 @@
 """The sequence families as ONNX nodes, written from their tensors: no tracing, so no batch size is frozen in.
 
-Every writer turns windows float32 [N, T', F], T' >= the model's T, into the probabilities of the classes
-after the first, double [N, K-1]. The network is float32 as in training, the probabilities double. A layer
-works on rows [N * T, E] in one Gemm where it can, and whatever only the last step needs is computed for the
-last step alone; constant products of weights are multiplied out in double when they are written.
+Every writer turns windows float32 [N, T', F], T' >= the model's T, into logits, double [N, 1] of two classes
+and [N, K] of more. The network is float32 as in training. A layer works on rows [N * T, E] in one Gemm where
+it can, and whatever only the last step needs is computed for the last step alone; constant products of
+weights are multiplied out in double when they are written.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from core.errors import ArtifactError
 from models.graph import DOUBLE, Graph
+from models.link_graph import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, Array]
 
 
-def write_lstm(graph: Graph, model: Any, windows: str) -> str:
+def write_lstm(graph: Graph, model: Any, windows: str) -> Part:
     """Append an LSTM pooled by attention."""
     layers = {"embed": 2, "lstm": 4, "pool": 2, "head": 2}
     return _write_recurrent(graph, model, windows, layers, "LSTM", _lstm_gates)
 
 
-def write_bigru(graph: Graph, model: Any, windows: str) -> str:
+def write_bigru(graph: Graph, model: Any, windows: str) -> Part:
     """Append a bidirectional GRU pooled by attention."""
     layers = {"embed": 2, "gru": 8, "pool": 2, "head": 2}
     torch_rule = {"direction": "bidirectional", "linear_before_reset": 1}
     return _write_recurrent(graph, model, windows, layers, "GRU", _gru_gates, **torch_rule)
 
 
-def write_tcn(graph: Graph, model: Any, windows: str) -> str:
+def write_tcn(graph: Graph, model: Any, windows: str) -> Part:
     """Append the tree of dilated convolutions that the last step needs."""
     sizes, missing = model.sizes, model.network.missing
     levels = [f"layers.{level}" for level in range(len(model.network.layers))]
@@ -56,7 +57,7 @@ def write_tcn(graph: Graph, model: Any, windows: str) -> str:
     return _finish(graph, tensors, x)
 
 
-def write_transformer(graph: Graph, model: Any, windows: str) -> str:
+def write_transformer(graph: Graph, model: Any, windows: str) -> Part:
     """Append an encoder whose last layer answers for the last step alone."""
     heads, length, width = (model.sizes[name] for name in ("heads", "window", "width"))
     parts = {"norm_1": 2, "norm_2": 2, "query": 1, "key": 1, "value": 1, "mix": 2, "widen": 2, "narrow": 2}
@@ -91,18 +92,19 @@ def _read_tensors(model: Any, layers: dict[str, int]) -> Tensors:
 
 def _embed(graph: Graph, model: Any, tensors: Tensors, windows: str, *, bias: bool = True) -> str:
     """Scaled and projected rows [N * T, E] of the last T rows of every window."""
-    tail = graph.slice(windows, -model.window, 1)
+    tail = graph.last_steps(windows, model.window)
     rows = graph.node("Reshape", [tail, graph.indices(-1, len(model.mean))])
-    scaled = graph.scale(rows, model.mean, model.scale, np.float32)
-    return _gemm(graph, scaled, tensors["embed.weight"], tensors["embed.bias"] if bias else None)
+    centred = graph.node("Sub", [rows, graph.const(model.mean, np.float32)])
+    fill = {"imputed_value_floats": [0.0], "replaced_value_float": float("nan")}
+    filled = graph.node("Imputer", [centred], domain="ai.onnx.ml", **fill)
+    # Dividing the weights by the scale, not the rows, is as accurate: products have no sum to cancel in.
+    weight = tensors["embed.weight"].astype(np.float64) / model.scale
+    return _gemm(graph, filled, weight, tensors["embed.bias"] if bias else None)
 
 
 def _gemm(graph: Graph, x: str, weight: Any, bias: Any = None) -> str:
     """x @ weight.T + bias for x [rows, in], weight [out, in]."""
-    constants = [graph.const(np.transpose(weight), np.float32)]
-    if bias is not None:
-        constants.append(graph.const(bias, np.float32))
-    return graph.node("Gemm", [x, *constants])
+    return graph.linear(x, np.transpose(weight), bias, np.float32)
 
 
 def _write_recurrent(
@@ -113,7 +115,7 @@ def _write_recurrent(
     op: str,
     order: Callable[[Array], Array],
     **attributes: Any,
-) -> str:
+) -> Part:
     tensors, length = _read_tensors(model, layers), model.sizes["window"]
     rows = graph.node("Tanh", [_embed(graph, model, tensors, windows)])  # [N * T, E]
     width = len(tensors["embed.bias"])
@@ -227,12 +229,11 @@ def _norm(graph: Graph, tensors: Tensors, layer: str, x: str) -> str:
     return graph.node("LayerNormalization", [x, *constants], axis=-1, epsilon=1e-5)
 
 
-def _finish(graph: Graph, tensors: Tensors, pooled: str) -> str:
-    """Probabilities of the classes after the first, double [N, K-1], from the head over `pooled` [N, E]."""
+def _finish(graph: Graph, tensors: Tensors, pooled: str) -> Part:
+    """The logits that the head gives `pooled` [N, E], widened."""
     weight, bias = tensors["head.weight"], tensors["head.bias"]
-    if len(bias) == 1:
-        return graph.node("Sigmoid", [graph.node("Cast", [_gemm(graph, pooled, weight, bias)], to=DOUBLE)])
-    # A first output of zeros: the logit of the first class against itself.
-    logits = _gemm(graph, pooled, np.pad(weight, ((1, 0), (0, 0))), np.pad(bias, (1, 0)))
-    shares = graph.node("Softmax", [graph.node("Cast", [logits], to=DOUBLE)], axis=-1)  # [N, K]
-    return graph.slice(shares, 1, 1)
+    two = len(bias) == 1
+    if not two:  # a first output of zeros: the logit of the first class against itself
+        weight, bias = np.pad(weight, ((1, 0), (0, 0))), np.pad(bias, (1, 0))
+    logits = graph.node("Cast", [_gemm(graph, pooled, weight, bias)], to=DOUBLE)
+    return Part(logits, "log_odds" if two else "margins")

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from core.errors import ArtifactError
 from models.graph import Graph
+from models.link_graph import Link, Part
 
 _BRANCH_LEQ, _SUM, _NO_TRANSFORM = 0, 1, 0
 _LIGHTGBM_ZERO = float(np.float32(1e-35))
@@ -31,14 +32,12 @@ class Forest:
     """Binary trees over float64 features, flattened; a row goes to `true` when feature <= threshold.
 
     `true` and `false` index a leaf where `true_is_leaf`/`false_is_leaf` is 1, else a node; `missing_true`
-    says where NaN goes. Every leaf counts for one of the targets, total = scale * (sum of its leaves) + bias:
-    `log_odds` has one target, the margin of the second class of two; `margins` one per class;
-    `probabilities` one per class after the first.
+    says where NaN goes. Every leaf counts for one of the targets, total = sum of its leaves + bias; the
+    targets are what `link` says of a Part.
     """
 
-    link: Literal["log_odds", "margins", "probabilities"]
+    link: Link
     targets: int
-    scale: float = 1.0
     bias: list[float] = field(default_factory=list)
     roots: list[int] = field(default_factory=list)
     feature: list[int] = field(default_factory=list)
@@ -64,7 +63,7 @@ class Forest:
         """
         reference, is_leaf = self._add(target, top, read)
         if is_leaf:
-            self.bias[target] += self.scale * self.leaves.pop()
+            self.bias[target] += self.leaves.pop()
             self.leaf_targets.pop()
         else:
             self.roots.append(reference)
@@ -87,12 +86,9 @@ class Forest:
         self.false[index], self.false_is_leaf[index] = self._add(target, above, read)
         return index, 0
 
-    def write(self, graph: Graph, rows: str) -> str:
-        """Append nodes that turn `rows`, double [N, F], into the probabilities of the classes after the
-        first, double [N, K - 1]; returns their name.
-        """
-        if not self.roots:
-            self.add_tree(0, 0, lambda at: ((0, 0.0, False), 1, 2) if at == 0 else 0.0)
+    def write(self, graph: Graph, rows: str) -> Part:
+        """Append one node on `rows`, double [N, F]."""
+        self._plant()
         total = graph.node(
             "TreeEnsemble",
             [rows],
@@ -112,15 +108,18 @@ class Forest:
             leaf_weights=graph.tensor(np.array(self.leaves, np.float64)),
             leaf_targetids=self.leaf_targets,
         )
-        if self.scale != 1.0:
-            total = graph.node("Mul", [total, graph.const(self.scale)])
-        if any(self.bias):
-            total = graph.node("Add", [total, graph.const(self.bias)])
-        if self.link == "log_odds":
-            return graph.node("Sigmoid", [total])
-        if self.link == "margins":
-            return graph.slice(graph.node("Softmax", [total], axis=1), 1, axis=1)
-        return total
+        return Part(total, self.link)
+
+    def _plant(self) -> None:
+        """Turn the bias into trees whose leaves are equal: the node adds up nothing else, nor no tree."""
+        for target, bias in enumerate(self.bias):
+            if bias or not self.roots:
+                self.add_tree(target, None, partial(_read_stump, bias))
+            self.bias[target] = 0.0
+
+
+def _read_stump(leaf: float, at: float | None) -> float | tuple[Split, Any, Any]:
+    return ((0, 0.0, False), leaf, leaf) if at is None else at
 
 
 def from_lightgbm(booster: Any) -> Forest:
@@ -133,16 +132,16 @@ def from_lightgbm(booster: Any) -> Forest:
             f"LightGBM objective {dump['objective']!r} cannot be exported: only boosting of classes is, "
             "train with objective=binary or multiclass"
         )
-    targets = dump["num_tree_per_iteration"]
-    forest = Forest("margins" if targets > 1 else "log_odds", targets, float(objective[1] or 1.0))
+    targets, scale = dump["num_tree_per_iteration"], float(objective[1] or 1.0)
+    forest, read = Forest("margins" if targets > 1 else "log_odds", targets), partial(_read_lightgbm, scale)
     for number, tree in enumerate(dump["tree_info"]):
-        forest.add_tree(number % targets, tree["tree_structure"], _read_lightgbm)
+        forest.add_tree(number % targets, tree["tree_structure"], read)
     return forest
 
 
-def _read_lightgbm(node: Mapping[str, Any]) -> float | tuple[Split, Any, Any]:
+def _read_lightgbm(scale: float, node: Mapping[str, Any]) -> float | tuple[Split, Any, Any]:
     if "leaf_value" in node:
-        return float(node["leaf_value"])
+        return scale * float(node["leaf_value"])
     if node["decision_type"] != "<=":
         raise ArtifactError(
             f"LightGBM split {node['decision_type']!r} on feature {node['split_feature']} cannot be "
@@ -173,9 +172,7 @@ def from_catboost(model: Any) -> Forest:
         raise ArtifactError(
             "CatBoost trees that are not oblivious cannot be exported: use grow_policy=SymmetricTree"
         )
-    forest = Forest(
-        "margins" if len(bias) > 1 else "log_odds", len(bias), float(scale), list(map(float, bias))
-    )
+    forest = Forest("margins" if len(bias) > 1 else "log_odds", len(bias), list(map(float, bias)))
     floats = saved["features_info"]["float_features"]
     for tree in saved["oblivious_trees"]:
         splits = tree["splits"] or []
@@ -183,7 +180,8 @@ def from_catboost(model: Any) -> Forest:
             raise ArtifactError("CatBoost categorical splits cannot be exported: pass numeric features only")
         rules = [_read_catboost(floats[split["float_feature_index"]], split["border"]) for split in splits]
         for target in range(forest.targets):
-            _add_oblivious(forest, target, rules, tree["leaf_values"][target :: forest.targets])
+            leaves = [float(scale) * leaf for leaf in tree["leaf_values"][target :: forest.targets]]
+            _add_oblivious(forest, target, rules, leaves)
     return forest
 
 
@@ -224,7 +222,7 @@ def from_xgboost(booster: Any) -> Forest:
     base = np.array(json.loads(learner["learner_model_param"]["base_score"]), dtype=np.float64)
     # The base score is a probability when there are two classes, else a margin for each.
     bias = np.log(base / (1.0 - base)) if len(base) == 1 else base
-    forest = Forest("margins" if len(base) > 1 else "log_odds", len(base), 1.0, bias.tolist())
+    forest = Forest("margins" if len(base) > 1 else "log_odds", len(base), bias.tolist())
     model = learner["gradient_booster"]["model"]
     for target, tree in zip(model["tree_info"], model["trees"], strict=True):
         if any(tree["split_type"]):
@@ -249,7 +247,7 @@ def _read_xgboost(tree: Mapping[str, Any], at: int) -> float | tuple[Split, Any,
 def from_forest(model: Any) -> Forest:
     """A `random_forest`: the mean over trees of the rates in their leaves."""
     classes = model.rates.shape[1]
-    forest = Forest("probabilities", classes - 1, 1.0 / len(model.roots))
+    forest = Forest("probabilities", classes - 1)
     for root in model.roots.tolist():
         for target in range(classes - 1):
             forest.add_tree(target, root, partial(_read_forest, model, target + 1))
@@ -258,6 +256,6 @@ def from_forest(model: Any) -> Forest:
 
 def _read_forest(model: Any, klass: int, at: int) -> float | tuple[Split, Any, Any]:
     if model.left[at] == at:
-        return float(model.rates[at, klass])
+        return float(model.rates[at, klass]) / len(model.roots)
     split = (int(model.feature[at]), float(model.threshold[at]), bool(model.missing_left[at]))
     return split, int(model.left[at]), int(model.right[at])

@@ -12,6 +12,7 @@ from catboost import CatBoostClassifier, Pool
 
 from core.errors import ArtifactError
 from models.graph import DOUBLE, FLOAT, Graph
+from models.link_graph import link
 from models.tree_graph import Forest, from_catboost, from_forest, from_lightgbm, from_xgboost
 
 QUIET = {"verbose": -1, "num_threads": 1, "seed": 1, "deterministic": True, "min_data_in_leaf": 5}
@@ -32,9 +33,11 @@ every_filling = pytest.mark.parametrize("gaps", [True, False])
 
 def run_forest(forest: Forest, x: Array) -> Array:
     """What the graph says of the classes after the first [N, K - 1]."""
+    classes = forest.targets + (forest.link != "margins")
     graph = Graph("forest")
     rows = graph.node("Cast", [graph.input("x", FLOAT, ["N", x.shape[1]])], to=DOUBLE)
-    graph.output(forest.write(graph, rows), "p", DOUBLE, ["N", "others"])
+    bases = link(graph, [forest.write(graph, rows)], classes, rows)
+    graph.output(bases.every(graph, 1), "p", DOUBLE, ["N", classes - 1])
     session = onnxruntime.InferenceSession(graph.to_bytes(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {"x": x})[0])
 
