@@ -48,27 +48,47 @@ def run(
 
 @app.command()
 def serve(
-    model: Model = None,
-    bundle: Annotated[
-        str | None, typer.Option(help="Serve this bundle directory, not the registry's champion.")
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only this model, such as sp500-1d; default: every champion."),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to bind; default loopback.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="This bundle directory instead of the registry's champions."),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Default 127.0.0.1; one that is not loopback needs BELLWETHER_TOKEN."
+        ),
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; default 8080; 0 takes a free one.")
+        int | None, typer.Option(min=0, max=65535, help="Default 8080; 0 takes a free one.")
     ] = None,
     grpc_port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Speak gRPC too, on this port; needs the extra 'grpc'."),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PEM certificate: HTTP, WebSocket and gRPC are encrypted."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PEM private key of the certificate.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Start without a champion and wait for one.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin at the bundle's feature state and keep none.")
     ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document instead of text, once ready.")
+    ] = False,
 ) -> None:
-    """Serve the champion over HTTP until interrupted."""
+    """Serve the champions, or one bundle, until interrupted; options left out are BELLWETHER_ settings."""
     from cli import serve as verb
 
-    verb.serve(model, bundle, host, port, grpc_port, wait=wait, fresh=fresh)
+    asked = verb.Asked(model, bundle, host, port, grpc_port, tls_cert, tls_key, wait, fresh)
+    verb.serve(asked, as_json=json)
 
 
 @app.command()

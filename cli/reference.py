@@ -31,7 +31,7 @@ def render() -> str:
         "## Commands",
         table(("command", "what it does"), _commands()),
         "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by a gate. Every command but "
-        "`serve` and `up` takes `--json`.",
+        "`up` takes `--json`.",
         "## Parameters (`params.yaml`)",
         table(("parameter", "default", "meaning"), _parameters((ROOT / PARAMS_FILE).read_text())),
         "## Parameters of the model families (`train.<family>`)",

@@ -4,11 +4,12 @@ Numbers of the offline pipeline live in `params.yaml`; here are addresses, secre
 """
 
 import os
+import re
 import sys
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import ConfigurationError
@@ -33,6 +34,7 @@ _ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+_TOKEN = re.compile("[!-~]{16,}")
 
 
 def disable_telemetry() -> None:
@@ -62,7 +64,13 @@ class Settings(BaseSettings):
         le=65535,
         description="port of the service's gRPC form; 0 takes a free one; unset: no gRPC",
     )
-    token: SecretStr | None = Field(None, description="bearer token; required for any non-loopback bind")
+    token: SecretStr | None = Field(
+        None, description="bearer token, 16 characters or more; required for any non-loopback bind"
+    )
+    tls_cert: Path | None = Field(
+        None, description="PEM file of the service's certificate; with it, only TLS is spoken; empty: none"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key")
     prefect_port: int = Field(4200, ge=1, le=65535, description="port of the Prefect server that `up` starts")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="port of the MLflow UI that `up` starts")
     poll_seconds: float = Field(2.0, gt=0, description="how often the service looks for a new champion")
@@ -91,6 +99,21 @@ class Settings(BaseSettings):
     log_level: str = Field(
         "INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="lowest level that is logged"
     )
+
+    @field_validator("token")
+    @classmethod
+    def _hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError(
+                "16 or more letters, digits and signs are expected, no space: make one with "
+                '`openssl rand -hex 32` or `python -c "import secrets; print(secrets.token_urlsafe(32))"`'
+            )
+        return token
+
+    @field_validator("tls_cert", "tls_key", mode="before")
+    @classmethod
+    def _none_when_empty(cls, path: object) -> object:
+        return path or None
 
     @cached_property
     def var_dir(self) -> Path:
@@ -128,12 +151,14 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise ConfigurationError(
-            [
-                f"BELLWETHER_{'_'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}"
-                for e in error.errors()
-            ]
-        ) from error
+        raise ConfigurationError([_fault(**each) for each in error.errors()]) from None
+
+
+def _fault(loc: tuple[int | str, ...], input: object, msg: str, **_: object) -> str:
+    name, rule = "_".join(map(str, loc)).upper(), msg.removeprefix("Value error, ")
+    # a secret is not shown, how long it is helps
+    shown = f" of {len(str(input))} characters" if name == "TOKEN" else f"={input!r}"
+    return f"BELLWETHER_{name}{shown}: {rule}"
 
 
 def kernel_cache() -> Path:

@@ -39,6 +39,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "BELLWETHER_HOME": str(settings.home),
         "BELLWETHER_HOST": LOOPBACK,
+        "BELLWETHER_TLS_CERT": "",
+        "BELLWETHER_TLS_KEY": "",
         "BELLWETHER_PORT": str(settings.port),
         "BELLWETHER_PREFECT_PORT": str(settings.prefect_port),
         "BELLWETHER_MLFLOW_PORT": str(settings.mlflow_port),

@@ -132,7 +132,9 @@ def _service(settings: Settings, bundle: Path, url: str | None) -> Iterator[str]
     process = subprocess.Popen(
         [sys.executable, "-m", "cli.main", "serve", "--bundle", str(bundle), "--port", "0", "--fresh"],
         cwd=settings.home,
-        env=child_environment(BELLWETHER_HOME=str(settings.home)),
+        env=child_environment(
+            BELLWETHER_HOME=str(settings.home), BELLWETHER_TLS_CERT="", BELLWETHER_TLS_KEY=""
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -22,6 +22,7 @@ from serving.http import Limits, Request
 
 if TYPE_CHECKING:
     from serving.app import App
+    from serving.tls import Certificate
 
 # An answer that its peer does not read stays in memory until the connection ends.
 CONNECTION_SECONDS = 60
@@ -46,10 +47,8 @@ CODES = {
 class GrpcServer:
     """Answers the calls of the Open Inference Protocol; `start` and `stop` on the event loop of `app`."""
 
-    def __init__(
-        self, app: "App", host: str, port: int, on_ready: Callable[[str], None] | None = None
-    ) -> None:
-        self._app, self._limits, self._on_ready = app, app.limits, on_ready
+    def __init__(self, app: "App", host: str, port: int, certificate: "Certificate | None" = None) -> None:
+        self._app, self._limits, self._certificate = app, app.limits, certificate
         self._host = f"[{host}]" if ":" in host else host
         self._port = port
         # messages that are received and answered at once: what the memory set aside for bodies takes
@@ -64,11 +63,6 @@ class GrpcServer:
         """Answer from now on; ServiceError when the address cannot be had."""
         self._server = await self._started()
         self._watching = asyncio.create_task(self._watch())
-
-    def announce(self) -> None:
-        """Tell `on_ready` the address."""
-        if self._on_ready is not None:
-            self._on_ready(self.address)
 
     async def stop(self) -> None:
         """Take no more calls, and end within `limits.graceful_seconds`."""
@@ -85,7 +79,7 @@ class GrpcServer:
         )
         add_GRPCInferenceServiceServicer_to_server(Service(self._app.plane), server)
         try:
-            self._port = server.add_insecure_port(self.address)
+            self._port = self._opened(server)
         except RuntimeError as error:
             raise ServiceError(
                 f"gRPC cannot use {self.address}: end the program that has it, or choose another with "
@@ -93,6 +87,13 @@ class GrpcServer:
             ) from error
         await server.start()
         return server
+
+    def _opened(self, server: grpc.aio.Server) -> int:
+        held = self._certificate
+        if held is None:
+            return int(server.add_insecure_port(self.address))
+        shown = grpc.ssl_server_credentials([(held.key, held.chain)])
+        return int(server.add_secure_port(self.address, shown))
 
     async def _watch(self) -> None:
         """Replace a server that ended by itself: grpcio's does when a path is not UTF-8, whoever sends it."""

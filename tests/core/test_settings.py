@@ -38,8 +38,36 @@ def test_kernels_have_a_place_whoever_runs(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BELLWETHER_TOKEN", "hunter2")
-    assert "hunter2" not in repr(load_settings())
+    monkeypatch.setenv("BELLWETHER_TOKEN", "correct-horse-battery")
+    assert "horse" not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    "token", ["", "a", "fifteen-letters", "has a space in the middle", "ümläuts-are-not-sent"]
+)
+def test_a_token_that_can_be_guessed_or_not_sent_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("BELLWETHER_TOKEN", token)
+    with pytest.raises(
+        ConfigurationError, match=f"of {len(token)} characters.*openssl rand -hex 32"
+    ) as caught:
+        load_settings()
+    assert repr(token) not in str(caught.value)
+
+
+def test_the_shortest_token_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BELLWETHER_TOKEN", "sixteen-letters!")
+    token = load_settings().token
+    assert token is not None
+    assert token.get_secret_value() == "sixteen-letters!"
+
+
+def test_an_empty_certificate_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BELLWETHER_TLS_CERT", "")
+    monkeypatch.setenv("BELLWETHER_TLS_KEY", "key.pem")
+    settings = load_settings()
+    assert (settings.tls_cert, settings.tls_key) == (None, Path("key.pem"))
 
 
 def test_telemetry_is_off_here_and_in_children(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from serving.protocols.stream import Streams, handshake
 from serving.subscription import Subscription
 from tests.serving.kit import ROOT, Service, as_body
 
-TOKEN = "s3cret"
+TOKEN = "correct-horse-battery"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 Talk = Callable[[ClientConnection], Awaitable[Any]]
 
