@@ -10,6 +10,7 @@ import signal
 import sys
 import types as python
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
 from features.layout import CODE_WIDTH, FIRST_INPUT, MAX_PARAMS, OUT, STATE
-from features.native import keep, symbol_of, target_machine
+from features.native import PROGRAMS, keep, symbol_of, target_machine
 from features.operators import KERNELS
 from features.operators.spec import LANES, Operator, njit
 
@@ -31,20 +32,20 @@ INTEGERS = types.CPointer(types.int64)
 SHORTS = types.CPointer(types.int32)
 # buf, state, work, code from a row on, params from a row on, rows that are alike, bars, length of a buf row
 ENTRY = types.void(FLOATS, FLOATS, FLOATS, SHORTS, FLOATS, types.int64, types.int64, types.int64)
-RUN = types.void(INTEGERS)
+BYTES, SINGLES = types.CPointer(types.uint8), types.CPointer(types.float32)
+WHOLE = {"run": types.void(INTEGERS), "numerals": types.void(BYTES, INTEGERS)}
+"""The signatures of `features.native.PROGRAMS`."""
 _ROWS = types.Array(types.float64, 2, "C")
 _UNBOUNDED = 1 << 40
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def object_file(name: str) -> bytes:
-    """Compile an operator, or the engine's loop, "run"."""
-    if name in KERNELS:
-        entry, signature = _entry(KERNELS[name]), ENTRY
+    """Compile an operator, or one of the PROGRAMS."""
+    if name in PROGRAMS:
+        entry, signature = getattr(import_module(PROGRAMS[name]), name), WHOLE[name]
     else:
-        from features.engine import run
-
-        entry, signature = run, RUN
+        entry, signature = _entry(KERNELS[name]), ENTRY
     compiled = _compile(entry)
     # loops over several statistics compare many addresses before they may run in vectors
     llvm.set_option("", "-runtime-memory-check-threshold=128")
@@ -247,6 +248,40 @@ def _pointer(kind: types.CPointer) -> Any:
 
 
 floats_at, integers_at, shorts_at = _pointer(FLOATS), _pointer(INTEGERS), _pointer(SHORTS)
+singles_at = _pointer(SINGLES)
+
+
+@intrinsic
+def eight_at(typing: Any, text: Any, place: Any) -> Any:
+    """Eight bytes of `text` from `place` on as one number, the first the lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(64).as_pointer())
+        loaded = builder.load(at)
+        loaded.align = 1
+        return loaded
+
+    return types.uint64(text, place), generate
+
+
+@intrinsic
+def trailing_zeros(typing: Any, value: Any) -> Any:
+    """How many of the low bits of an unsigned number are zero; 64 of zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(value), generate
+
+
+@intrinsic
+def bits_of(typing: Any, value: Any) -> Any:
+    """The bits of a double."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.uint64(value), generate
 
 
 @intrinsic

@@ -29,3 +29,8 @@ MAX_PARAMS = 2
     OUT_STRIDE,
     TICKS,
 ) = range(16)
+
+# what reads numbers from text: its one argument besides the text
+VALUES_AT, CAPACITY, LENGTH, START, COUNT, END, DEPTH, SIZES = range(8)
+DEEPEST = 3
+NUMERALS = SIZES + DEEPEST

@@ -28,6 +28,8 @@ from core.files import read_sealed, write_sealed
 from core.settings import child_environment, kernel_cache
 from features.operators import KERNELS
 
+PROGRAMS = {"run": "features.engine", "numerals": "features.numerals"}
+"""What is no operator: the function of that name of a module that nothing else imports."""
 _COMPILERS = 2
 _TOLD_SECONDS = 5.0
 _log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ _IMPORTED = sources()
 
 @functools.cache
 def addresses(names: tuple[str, ...]) -> tuple[int, ...]:
-    """Where the machine code of each operator (or of the engine's loop, "run") begins.
+    """Where the machine code of each operator, or of one of the PROGRAMS, begins.
 
     Compiles what no cache has: half a minute, once per machine, of which the log tells how far it is. A cache
     that cannot be written costs that at every start.
@@ -164,7 +166,7 @@ def _reason(code: int, said: bytes) -> str:
 @functools.cache
 def digest(name: str) -> str:
     """SHA-256 over the sources, tools and processor that an operator's machine code depends on."""
-    module = KERNELS[name].module if name in KERNELS else "features.engine"
+    module = PROGRAMS.get(name) or KERNELS[name].module
     parts = [name.encode(), *_machine(), *map(_source, sorted(_closure(module)))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

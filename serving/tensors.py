@@ -2,27 +2,25 @@
 
 import functools
 import itertools
+import secrets
 import struct
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from simdjson import Parser
-except ImportError:
-    # no wheel for this Python: numbers are read the general way
-    Parser = None  # type: ignore[assignment,misc]
-
 from serving.errors import BadRequest
-from serving.http import decode
+from serving.http import Request, decode
+from serving.numerals import numbers_at
 
+T = TypeVar("T")
 MAX_WINDOWS = 4096
 # values above this are not worth a tuple of arguments
 _PACKED = 1 << 17
-_DATA = b'"data":'
+MARK = b'"numbers %b"' % secrets.token_hex(16).encode()
+"""Stands for a list whose numbers were lifted out of a JSON text."""
 _by_depth: "list[msgspec.json.Decoder[Any]]" = [
     msgspec.json.Decoder(list[float | None]),
     msgspec.json.Decoder(list[list[float | None]]),
@@ -30,38 +28,56 @@ _by_depth: "list[msgspec.json.Decoder[Any]]" = [
 ]
 
 
-def read_json(data: msgspec.Raw | bytes, name: str) -> NDArray[np.float32]:
+class Lifted(NamedTuple):
+    """A JSON text in which `MARK` stands for one list, and that list's numbers, shaped as it was nested."""
+
+    text: bytes
+    values: NDArray[np.float32]
+
+
+def lift(body: bytes, key: bytes = b"") -> Lifted | None:
+    """The list of numbers that is the first one after `key` in a JSON text; None when there is no plain one.
+
+    No number becomes an object: that takes a third of the time. The mark cannot be known to a client, so
+    whatever has it for a value had the list; text around it may be anything, and is judged by who reads it.
+    """
+    start = body.find(b"[", body.find(key))
+    # after a backslash it would make a string of what is none
+    plain = start > 0 and body[start - 1 : start] != b"\\"
+    found = numbers_at(body, start) if plain else None
+    if found is None:
+        return None
+    values, end = found
+    return Lifted(b"%b%b%b" % (body[:start], MARK, body[end:]), values)
+
+
+def read_lifted(
+    request: Request, decoder: "msgspec.json.Decoder[T]", key: bytes = b""
+) -> tuple[T, Lifted | None]:
+    """The body, and the numbers lifted out of it, if any; BadRequest as if none had been."""
+    lifted = lift(request.body, key)
+    if lifted is not None:
+        try:
+            return decoder.decode(lifted.text), lifted
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # said of the body as it came
+            pass
+    return request.decode(decoder), None
+
+
+def read_json(data: msgspec.Raw | bytes, name: str, lifted: Lifted | None = None) -> NDArray[np.float32]:
     """Numbers nested one to three deep as they are nested; null is NaN. BadRequest for anything else."""
     raw = bytes(data)
+    if lifted is not None and raw == MARK:
+        return lifted.values
+    found = numbers_at(raw, 0)
+    if found is not None:
+        return found[0]
     values: list[Any] = decode(raw, _by_depth[_depth(raw[:64], name) - 1])
     return from_numbers(values, name)
 
 
-def split_numbers(body: bytes) -> tuple[bytes, NDArray[np.float64]] | None:
-    """A JSON body with its one flat `"data": [numbers]` emptied, and these numbers.
-
-    None when it is not so simple, and is left to the general way: another "data" or an escape anywhere, null
-    among the numbers, nesting, anything wrong. This one takes half as long, since no number
-    becomes an object.
-    """
-    if Parser is None:
-        return None
-    at = body.find(_DATA)
-    start, end = at + len(_DATA), body.find(b"]", at) + 1
-    if at < 0 or end == 0 or body[start : start + 1] != b"[" or body.find(b'"data"') != at:
-        return None
-    # an escape can spell the same name in another way
-    if body.find(b'"data"', end) >= 0 or b"\\" in body[:at] or b"\\" in body[end:]:
-        return None
-    try:
-        parsed: Any = Parser().parse(body[start:end])
-        values = np.frombuffer(parsed.as_buffer(of_type="d"))
-    except (ValueError, TypeError, RuntimeError):
-        return None
-    return body[: start + 1] + body[end - 1 :], values
-
-
-def from_numbers(values: list[Any] | NDArray[np.float64], name: str) -> NDArray[np.float32]:
+def from_numbers(values: list[Any], name: str) -> NDArray[np.float32]:
     """Numbers and None, flat or nested evenly; BadRequest when rows differ or a value is beyond FP32."""
     try:
         with np.errstate(over="ignore"):
@@ -73,10 +89,8 @@ def from_numbers(values: list[Any] | NDArray[np.float64], name: str) -> NDArray[
     return check_range(array, name)
 
 
-def _flat(values: list[Any] | NDArray[np.float64]) -> NDArray[np.float64]:
+def _flat(values: list[Any]) -> NDArray[np.float64]:
     """As nested as `values`, when they are nested evenly."""
-    if isinstance(values, np.ndarray):
-        return values
     shape, flat = [len(values)], values
     while flat and isinstance(flat[0], list):
         shape.append(len(flat[0]))

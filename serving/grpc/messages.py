@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from serving.errors import BadRequest
 from serving.grpc import open_inference_pb2 as pb
 from serving.protocols.open_inference import (
-    FlatBody,
-    FlatTensor,
+    InferBody,
     InputParameters,
     OutputParameters,
     RequestedOutput,
+    Tensor,
 )
 from serving.runtime import Outputs
+from serving.tensors import check_range
 
 # A request has about ten fields. Millions of them, of two bytes each, take forty times as much when parsed.
 MAX_FIELDS = 64
@@ -43,7 +44,7 @@ def parse(read: Callable[[bytes], M], data: bytes) -> M:
         raise BadRequest(f"the message is not what is expected: {error}") from None
 
 
-def body_of(request: pb.ModelInferRequest) -> tuple[FlatBody, bytes | None]:
+def body_of(request: pb.ModelInferRequest) -> tuple[InferBody, bytes | None]:
     """The request as its REST form has it, and the bytes of a binary input."""
     count, raw = len(request.inputs), list(request.raw_input_contents)
     if raw and len(raw) != count:
@@ -51,7 +52,7 @@ def body_of(request: pb.ModelInferRequest) -> tuple[FlatBody, bytes | None]:
     tensors = zip(request.inputs, raw or [None] * count, strict=True)
     outputs = [RequestedOutput(o.name, _read(o.parameters, OutputParameters)) for o in request.outputs]
     inputs = [_tensor(tensor, data) for tensor, data in tensors]
-    return FlatBody(inputs=inputs, id=request.id, outputs=outputs), raw[0] if raw else None
+    return InferBody(inputs=inputs, id=request.id, outputs=outputs), raw[0] if raw else None
 
 
 def reply(outputs: Outputs, names: Sequence[str], *, raw: bool) -> pb.ModelInferResponse:
@@ -67,7 +68,7 @@ def reply(outputs: Outputs, names: Sequence[str], *, raw: bool) -> pb.ModelInfer
     return answer
 
 
-def _tensor(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> FlatTensor:
+def _tensor(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> Tensor:
     name, given = tensor.name[:60], [field.name for field, _ in tensor.contents.ListFields()]
     if given and raw is not None:
         raise BadRequest(f"input {name} has both contents and raw_input_contents: send one of them")
@@ -76,9 +77,10 @@ def _tensor(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) ->
     parameters = _read(tensor.parameters, InputParameters)
     if raw is not None:
         parameters = msgspec.structs.replace(parameters, binary_data_size=len(raw))
-    # an array is taken where a list is: no number becomes an object
-    data: Any = np.array(tensor.contents.fp32_contents, np.float64) if given else msgspec.UNSET
-    return FlatTensor(tensor.name, tensor.shape[:_SHOWN], tensor.datatype, data, parameters)
+    data: Any = msgspec.UNSET
+    if given:
+        data = check_range(np.array(tensor.contents.fp32_contents, np.float32), name)
+    return Tensor(tensor.name, tensor.shape[:_SHOWN], tensor.datatype, data, parameters)
 
 
 def _read(given: Mapping[str, pb.InferParameter], kind: type[msgspec.Struct]) -> Any:

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from serving import numerals
 from serving.errors import BadRequest, ServingError
 from serving.http import Found, Request, Response, Router, Together, answer, decode, encode
 from serving.model import Model
 from serving.plane import INLINE_WINDOWS, Plane, check_windows, score_together
 from serving.runtime import INPUT, OUTPUTS, Outputs
-from serving.tensors import check_shape, from_numbers, read_binary, read_json, split_numbers
+from serving.tensors import Lifted, check_shape, read_binary, read_json, read_lifted
 
 SERVER = {"name": "bellwether", "version": "2", "extensions": ["model_repository", "binary_tensor_data"]}
 HEADER_LENGTH = b"inference-header-content-length"
@@ -48,19 +49,16 @@ _NO_INPUT, _NO_OUTPUT, _NO_REQUEST = InputParameters(), OutputParameters(), Requ
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """An input tensor; `data` is flat or nested, row-major, and absent when the data are binary."""
+    """An input tensor; `data` is flat or nested, row-major, and absent when the data are binary.
+
+    JSON has it as text; gRPC as an array, which has been checked.
+    """
 
     name: str
     shape: list[int]
     datatype: str
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     parameters: InputParameters = _NO_INPUT
-
-
-class FlatTensor(Tensor, frozen=True):
-    """The commonest tensor, read in one pass."""
-
-    data: list[float | None] | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
 
 
 class RequestedOutput(msgspec.Struct, frozen=True):
@@ -79,18 +77,12 @@ class InferBody(msgspec.Struct, frozen=True):
     outputs: list[RequestedOutput] | None = None
 
 
-class FlatBody(InferBody, frozen=True):
-    """An inference request with flat data."""
-
-    inputs: list[FlatTensor]  # type: ignore[assignment]
-
-
 _infer = msgspec.json.Decoder(InferBody)
-_flat = msgspec.json.Decoder(FlatBody)
 
 
 def routes(router: Router, plane: Plane) -> None:
     """Mount the protocol."""
+    numerals.prepare()
 
     def live(request: Request) -> Response:
         return answer({"live": True})
@@ -179,41 +171,26 @@ async def _reply_later(plane: Plane, asked: _Asked) -> Response:
 
 
 def _read(plane: Plane, request: Request) -> _Asked:
-    body, tail = _parse(request)
+    body, rest = _parse(request)
     model = plane.model(*request.parameters)
-    wanted, windows = wanted_outputs(body), read_windows(body.inputs, tail)
+    wanted, windows = wanted_outputs(body), read_windows(body.inputs, rest)
     check_windows(model, windows)
     return _Asked(model, windows, wanted, body.id)
 
 
-def _parse(request: Request) -> tuple[InferBody, bytes | None]:
-    """The JSON part, and the bytes after it; None when the request does not use the binary extension."""
+def _parse(request: Request) -> tuple[InferBody, bytes | Lifted | None]:
+    """The JSON part, and the bytes after it where the request uses the binary extension, or its numbers."""
     length = request.headers.get(HEADER_LENGTH)
-    if length is not None:
-        size = int(length) if length.isdigit() and len(length) < 12 else -1
-        if not 0 < size <= len(request.body):
-            shown = length[:20].decode("ascii", "replace")
-            raise BadRequest(
-                f"Inference-Header-Content-Length {shown!r}: the bytes of the JSON header are expected, "
-                f"1 to {len(request.body)}, the length of the body"
-            )
-        return decode(request.body[:size], _infer), request.body[size:]
-    try:
-        return _parse_flat(request.body), None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        # nested, binary without its header, or wrong: the general form tells
-        return request.decode(_infer), None
-
-
-def _parse_flat(body: bytes) -> FlatBody:
-    found = split_numbers(body)
-    if found is not None:
-        rest, values = found
-        parsed = _flat.decode(rest)
-        if len(parsed.inputs) == 1 and parsed.inputs[0].data == []:
-            whole = msgspec.structs.replace(parsed.inputs[0], data=values)
-            return msgspec.structs.replace(parsed, inputs=[whole])
-    return _flat.decode(body)
+    if length is None:
+        return read_lifted(request, _infer, b'"data"')
+    size = int(length) if length.isdigit() and len(length) < 12 else -1
+    if not 0 < size <= len(request.body):
+        shown = length[:20].decode("ascii", "replace")
+        raise BadRequest(
+            f"Inference-Header-Content-Length {shown!r}: the bytes of the JSON header are expected, "
+            f"1 to {len(request.body)}, the length of the body"
+        )
+    return decode(request.body[:size], _infer), request.body[size:]
 
 
 def wanted_outputs(body: InferBody) -> list[tuple[str, bool]]:
@@ -253,8 +230,9 @@ def _reply(reply: dict[str, Any], outputs: Outputs, wanted: list[tuple[str, bool
     return Response(200, b"".join([head, *blobs]), b"application/octet-stream", [length])
 
 
-def read_windows(inputs: Sequence[Tensor], tail: bytes | None) -> NDArray[np.float32]:
-    """The one input, float32 [N, T, F]; `tail` has the bytes of a binary one. BadRequest otherwise."""
+def read_windows(inputs: Sequence[Tensor], rest: bytes | Lifted | None) -> NDArray[np.float32]:
+    """The one input, float32 [N, T, F]; `rest` has the bytes of a binary one, or numbers lifted out of the
+    JSON. BadRequest otherwise."""
     if len(inputs) != 1 or inputs[0].name != INPUT:
         found = [tensor.name for tensor in inputs][:5]
         raise BadRequest(f"inputs {found}: exactly one input named {INPUT!r} is expected")
@@ -265,11 +243,12 @@ def read_windows(inputs: Sequence[Tensor], tail: bytes | None) -> NDArray[np.flo
     if tensor.parameters.shared_memory_region is not None:
         raise BadRequest(f"input {INPUT}: shared memory is not supported; send the data")
     size = tensor.parameters.binary_data_size
+    tail = rest if isinstance(rest, bytes) else None
     if size is not None:
         return _binary(tensor, size, tail)
     if tail:
         raise BadRequest(f"{len(tail)} bytes follow the JSON, no input has a binary_data_size")
-    return _shaped(tensor)
+    return _shaped(tensor, rest if isinstance(rest, Lifted) else None)
 
 
 def _binary(tensor: Tensor, size: int, tail: bytes | None) -> NDArray[np.float32]:
@@ -284,11 +263,11 @@ def _binary(tensor: Tensor, size: int, tail: bytes | None) -> NDArray[np.float32
     return read_binary(tail, tensor.shape, INPUT)
 
 
-def _shaped(tensor: Tensor) -> NDArray[np.float32]:
+def _shaped(tensor: Tensor, lifted: Lifted | None) -> NDArray[np.float32]:
     data = tensor.data
     if isinstance(data, msgspec.UnsetType):
         raise BadRequest(f"input {INPUT} has no data")
-    values = read_json(data, INPUT) if isinstance(data, msgspec.Raw) else from_numbers(data, INPUT)
+    values = read_json(data, INPUT, lifted) if isinstance(data, msgspec.Raw) else data
     n, t, f = tensor.shape
     if values.size != n * t * f:
         raise BadRequest(f"input {INPUT} has {values.size} values, its shape {tensor.shape} says otherwise")

@@ -15,7 +15,7 @@ from serving.http import Request, Response, Router, answer, decode
 from serving.model import Model
 from serving.plane import Plane
 from serving.runtime import INPUT, OUTPUTS, Outputs
-from serving.tensors import MAX_WINDOWS, from_numbers, read_json
+from serving.tensors import MAX_WINDOWS, Lifted, from_numbers, read_json, read_lifted
 
 # the release of MLflow whose protocol is spoken; clients read it to choose their own
 PROTOCOL_VERSION = "3.17.2"
@@ -43,11 +43,12 @@ class InvocationBody(msgspec.Struct, frozen=True):
     params: dict[str, Any] | None = None
 
 
+# numbers of a DataFrame come after it; other forms have none before theirs
+_KEYED = b'"data"'
 _body = msgspec.json.Decoder(InvocationBody)
 _named = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _named_each = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _records = msgspec.json.Decoder(list[Row])
-_rows = msgspec.json.Decoder(list[list[Number]])
 _windows_in_cells = msgspec.json.Decoder(list[tuple[list[list[Number]]]])
 
 
@@ -75,11 +76,12 @@ async def _predict(plane: Plane, request: Request) -> Any:
         raise UnsupportedMedia(
             f"content-type {kind[:60].decode('ascii', 'replace')!r}: application/json is expected"
         )
-    model, body = _only_model(plane), request.decode(_body)
+    model = _only_model(plane)
+    body, lifted = read_lifted(request, _body, _KEYED if _KEYED in request.body else b"")
     given = [form for form in FORMS if getattr(body, form) is not msgspec.UNSET]
     if len(given) != 1:
         raise BadRequest(f"{given or 'no input'}: exactly one of {', '.join(FORMS)} is expected")
-    windows = FORMS[given[0]](getattr(body, given[0]), model)
+    windows = FORMS[given[0]](getattr(body, given[0]), model, lifted)
     if len(windows) > MAX_WINDOWS:
         raise BadRequest(f"{len(windows)} rows: 1 to {MAX_WINDOWS} are accepted in one request")
     outputs = await plane.infer(model, windows)
@@ -98,38 +100,38 @@ def _only_model(plane: Plane) -> Model:
     return served[0]
 
 
-def _from_inputs(raw: msgspec.Raw, model: Model) -> NDArray[np.float32]:
+def _from_inputs(raw: msgspec.Raw, model: Model, lifted: Lifted | None) -> NDArray[np.float32]:
     """Columnar: a tensor, or {"features": tensor}."""
     if bytes(raw).lstrip()[:1] == b"{":
         raw = _only_feature_tensor(decode(raw, _named))
-    return _as_windows(read_json(raw, INPUT), model)
+    return _as_windows(read_json(raw, INPUT, lifted), model)
 
 
-def _from_instances(raw: msgspec.Raw, model: Model) -> NDArray[np.float32]:
+def _from_instances(raw: msgspec.Raw, model: Model, lifted: Lifted | None) -> NDArray[np.float32]:
     """By row: windows, rows, {"features": window} each, or {feature name: value} each."""
     if not _holds_objects(raw):
-        return _as_windows(read_json(raw, INPUT), model)
+        return _as_windows(read_json(raw, INPUT, lifted), model)
     rows = decode(raw, _named_each)
     if INPUT not in rows[0]:
-        return _from_records(raw, model)
-    parts = [read_json(_only_feature_tensor(row), INPUT) for row in rows]
+        return _from_records(raw, model, lifted)
+    parts = [read_json(_only_feature_tensor(row), INPUT, lifted) for row in rows]
     if len({part.shape for part in parts}) > 1:
         raise BadRequest("the instances have different shapes: send windows of one shape")
     return _as_windows(np.stack(parts), model)
 
 
-def _from_split(split: Split, model: Model) -> NDArray[np.float32]:
+def _from_split(split: Split, model: Model, lifted: Lifted | None) -> NDArray[np.float32]:
     if split.columns == [INPUT]:
         return _as_windows(from_numbers([w for (w,) in decode(split.data, _windows_in_cells)], INPUT), model)
     _check_names(split.columns, model)
-    rows = from_numbers(decode(split.data, _rows), INPUT)
+    rows = read_json(split.data, INPUT, lifted)
     if rows.ndim != 2 or rows.shape[1] != len(split.columns):
         raise BadRequest(f"dataframe_split has {len(split.columns)} columns, its data say otherwise")
     place = {name: i for i, name in enumerate(split.columns)}
     return _as_windows(rows[:, [place[feature.name] for feature in model.manifest.features]], model)
 
 
-def _from_records(raw: msgspec.Raw, model: Model) -> NDArray[np.float32]:
+def _from_records(raw: msgspec.Raw, model: Model, _lifted: Lifted | None) -> NDArray[np.float32]:
     rows = decode(raw, _records)
     names = [feature.name for feature in model.manifest.features]
     for row in rows:

@@ -403,6 +403,8 @@ TRICKY = {
     "comma": _body("[1" + ",1" * 355 + ",]"),
     "no end": _body("[1,2")[:-3],
     "empty": _body("[]"),
+    "a list in a string": _body(json.dumps([0.25] * 356)).replace(b'"name"', b'"id":"[1] [2","name"', 1),
+    "a list in a string behind a backslash": b'{"data":7,"id":"a\\[1],' + _body(json.dumps([0.25] * 356))[1:],
     "rows of two lengths": _body(json.dumps([[0.5] * 178, [0.5] * 177 + [1, 2]])),
 }
 
@@ -412,7 +414,7 @@ def test_the_short_way_to_read_numbers_says_what_the_general_one_says(
     app: App, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = _post(app, TRICKY[name])
-    monkeypatch.setattr(tensors, "Parser", None)
+    monkeypatch.setattr(tensors, "numbers_at", lambda text, start: None)
     general = _post(app, TRICKY[name])
     assert (short.status_code, short.json()) == (general.status_code, general.json())
     assert short.status_code in (200, 400)
