@@ -150,9 +150,12 @@ def read_bundle(
     is missing or differs.
     """
     path = directory / MANIFEST
-    raw = _read(path)
-    demanded = manifest_hash is None
-    sums = _read_seal(directory) if demanded or (directory / SEAL).exists() else None
+    raw, sums = _read(path), _read_if_there(directory / SEAL)
+    if sums is None and manifest_hash is None:
+        raise ArtifactError(
+            f"{directory / SEAL} is missing: without it nothing vouches for {MANIFEST}; export the bundle "
+            "again: `bellwether run`"
+        )
     _check(path, raw, manifest_hash, sums)
     manifest = _manifest(raw, path)
     if set(manifest.files) != set(HASHED):
@@ -160,14 +163,15 @@ def read_bundle(
             f"{path} lists hashes for {', '.join(sorted(manifest.files)) or 'no file'}, of a bundle it lists "
             f"those of {', '.join(sorted(HASHED))}: export the bundle again"
         )
-    expected = dict[str, str | None](manifest.files)
-    named = sums is not None and REGISTRATION.encode() in sums
-    if registration_hash is not None or named or (directory / REGISTRATION).exists():
-        expected[REGISTRATION] = registration_hash
     files = {MANIFEST: raw}
-    for name, known in expected.items():
+    for name, known in manifest.files.items():
         files[name] = _read(directory / name)
         _check(directory / name, files[name], known, sums)
+    promised = registration_hash is not None or (sums is not None and REGISTRATION.encode() in sums)
+    facts = (_read if promised else _read_if_there)(directory / REGISTRATION)
+    if facts is not None:
+        files[REGISTRATION] = facts
+        _check(directory / REGISTRATION, facts, registration_hash, sums)
     whole = _seal_text({name: sha256_bytes(data) for name, data in files.items()})
     if sums is not None and sums != whole.encode():
         raise ArtifactError(
@@ -185,22 +189,19 @@ def verify(
 
 
 def _read(path: Path) -> bytes:
+    data = _read_if_there(path)
+    if data is None:
+        raise ArtifactError(f"{path} is missing: the bundle is incomplete; {_REMEDY}")
+    return data
+
+
+def _read_if_there(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror}): the bundle is incomplete; {_REMEDY}"
-        ) from error
-
-
-def _read_seal(directory: Path) -> bytes:
-    try:
-        return (directory / SEAL).read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{directory / SEAL} cannot be read ({error.strerror}): without it nothing vouches for "
-            f"{MANIFEST}; export the bundle again: `bellwether run`"
-        ) from error
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from error
 
 
 def _check(path: Path, data: bytes, expected: str | None, sums: bytes | None) -> None:

@@ -1,5 +1,6 @@
 """Which models this process serves: one bundle, one model, or every model that has a champion."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,22 +107,29 @@ class Fleet:
     def _copy_of(self, bundle: Path) -> LastGood | None:
         """By the directory's path, for a damaged bundle does not say its model's name; none of a replay's.
 
-        The name is dotted, so that it is not taken for a model's.
+        The name is dotted, so that it is not taken for a model's. A link is not followed: it may lead to
+        another release tomorrow, and to a disk that hangs.
         """
         if self._fresh:
             return None
-        return LastGood(self._copies / f".bundle-{sha256_bytes(str(bundle.resolve()).encode())[:12]}")
+        return LastGood(self._copies / f".bundle-{sha256_bytes(os.path.abspath(bundle).encode())[:12]}")
 
     def _named_wrongly(self, error: BellwetherError) -> BellwetherError:
         bundle = self._bundle
         # a disk that does not answer is a RegistryError, and must not be asked again
-        if bundle is None or isinstance(error, RegistryError) or (bundle / MANIFEST).exists():
+        if bundle is None or isinstance(error, RegistryError):
             return error
-        return UsageError(
-            f"--bundle {bundle}: no {MANIFEST} is there, and no copy of a bundle that served from there: "
-            f"name a directory with {', '.join((*HASHED, MANIFEST, SEAL))}; `bellwether run` writes one to "
-            "data/store/bundle"
-        )
+        try:
+            (bundle / MANIFEST).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return UsageError(
+                f"--bundle {bundle}: no {MANIFEST} is there, and no copy of a bundle that served from there: "
+                f"name a directory with {', '.join((*HASHED, MANIFEST, SEAL))}; `bellwether run` writes one "
+                "to data/store/bundle"
+            )
+        except OSError:
+            pass
+        return error
 
     def _started(self, name: str) -> Slot | None:
         slot = self._slot(name)

@@ -153,14 +153,16 @@ def test_a_damaged_directory_is_served_from_its_copy_after_a_restart(
 
 def test_a_copy_is_of_one_directory_and_of_no_model(bundle: Path, tmp_path: Path) -> None:
     settings, live = load_settings(), Path(shutil.copytree(bundle, tmp_path / "live"))
-    (tmp_path / "link").symlink_to(live)
-    Fleet.close(Fleet(settings, Metrics(), bundle=live).start())
+    (current := tmp_path / "current").symlink_to(bundle)
+    Fleet.close(Fleet(settings, Metrics(), bundle=current).start())
     _flip_manifest(live)
-    (linked,) = Fleet(settings, Metrics(), bundle=tmp_path / "link").start()
+    current.unlink()
+    current.symlink_to(live)
+    (linked,) = Fleet(settings, Metrics(), bundle=current).start()
     assert linked.status.from_copy
     linked.close()
     # a replay keeps no copy and uses none
-    for directory, fresh in ((Path(shutil.copytree(live, tmp_path / "x")), False), (live, True)):
+    for directory, fresh in ((live, False), (current, True)):
         with pytest.raises(ArtifactError, match=r"manifest\.json has SHA-256"):
             Fleet(settings, Metrics(), bundle=directory, fresh=fresh).start()
     assert len(list((settings.var_dir / "serving").iterdir())) == 1
@@ -168,10 +170,11 @@ def test_a_copy_is_of_one_directory_and_of_no_model(bundle: Path, tmp_path: Path
         Fleet(settings, Metrics()).start()
 
 
-@pytest.mark.parametrize("there", [False, True])
-def test_a_directory_without_a_bundle_is_one_message_with_the_remedy(tmp_path: Path, there: bool) -> None:
-    if there:
-        (tmp_path / "nope").mkdir()
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, Path.touch])
+def test_a_directory_without_a_bundle_is_one_message_with_the_remedy(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "nope")
     with capture_logs() as logged, pytest.raises(UsageError) as caught:
         Fleet(load_settings(), Metrics(), bundle=tmp_path / "nope").start()
     assert caught.value.exit_code == 2
