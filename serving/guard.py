@@ -18,6 +18,7 @@ OPEN_PATHS = frozenset(
         "/v2/health/ready",
         "/inference.GRPCInferenceService/ServerLive",
         "/inference.GRPCInferenceService/ServerReady",
+        "/grpc.health.v1.Health/Check",
     }
 )
 # Bodies up to this size are not counted against the memory budget.

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from core.errors import ServiceError
 from serving.errors import BadRequest, BodyTimeout, Overloaded, ServingError
+from serving.grpc import health
 from serving.grpc.messages import parse
 from serving.grpc.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 from serving.grpc.service import Service
@@ -78,6 +79,7 @@ class GrpcServer:
             maximum_concurrent_rpcs=SPARE * self._limits.concurrency,
         )
         add_GRPCInferenceServiceServicer_to_server(Service(self._app.plane), server)
+        server.add_generic_rpc_handlers((health.handler(self._app.plane),))
         try:
             self._port = self._opened(server)
         except RuntimeError as error:

@@ -290,7 +290,7 @@ from core.errors import BellwetherError
 from serving.server import serve
 try:
     serve(load_settings(), bundle=Path(sys.argv[1]) if sys.argv[1] else None, port=int(sys.argv[2]),
-          on_ready=lambda url: print(url, flush=True), on_grpc=lambda address: print(address, flush=True))
+          on_ready=lambda ready: print(ready.url, ready.grpc or "", sep="\\n", flush=True))
 except BellwetherError as error:
     print(type(error).__name__, error, file=sys.stderr)
     sys.exit(error.exit_code)

@@ -22,6 +22,8 @@ import psutil
 import pytest
 from google.protobuf import descriptor_pb2
 from google.protobuf.json_format import MessageToDict
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from core.errors import ServiceError, UsageError
 from serving.app import App
@@ -444,6 +446,23 @@ async def _refusal(call: Awaitable[Any]) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value
+
+
+@pytest.mark.parametrize(("service", "ready"), [("", True), ("inference.GRPCInferenceService", False)])
+def test_the_health_that_kubernetes_asks_for_needs_no_token(
+    app: App, monkeypatch: pytest.MonkeyPatch, service: str, ready: bool
+) -> None:
+    app.guard = Guard(Limits(), token="s3cret")
+    monkeypatch.setattr(Plane, "ready", ready)
+    state = health_pb2.HealthCheckResponse
+
+    async def calls(channel: grpc.aio.Channel, _: GrpcServer) -> tuple[int, grpc.aio.AioRpcError]:
+        stub, asked = HealthStub(channel), health_pb2.HealthCheckRequest(service=service)
+        return (await stub.Check(asked)).status, await _refusal(stub.Watch(asked).read())
+
+    status, unknown = _in_process(app, calls)
+    assert status == (state.SERVING if ready else state.NOT_SERVING)
+    assert unknown.code() == Code.UNIMPLEMENTED
 
 
 def test_a_client_that_asks_too_often_is_told_when_to_come_back(app: App) -> None:
