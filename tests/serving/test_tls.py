@@ -5,7 +5,6 @@ import json
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +16,10 @@ import pytest
 from websockets.asyncio.client import connect
 
 from core.errors import UsageError
-from core.settings import child_environment
 from serving import tls
 from serving.grpc import open_inference_pb2 as pb
 from serving.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from tests.serving.kit import ROOT, Service, as_body
+from tests.serving.kit import Service, as_body
 
 Pair = tuple[Path, Path]
 
@@ -164,43 +162,3 @@ def test_files_that_are_no_certificate_and_key_are_refused(pair: Pair, tmp_path:
         with pytest.raises(UsageError, match=words):
             tls.read(*given)
     assert tls.read(None, None) is None
-
-
-LATE = """
-import sys
-from pathlib import Path
-from core import log
-from core.settings import load_settings
-from serving.http import Limits
-from serving.server import serve
-log.configure(json=True)
-serve(load_settings(), bundle=Path(sys.argv[1]), port=0, limits=Limits(graceful_seconds=1),
-      on_ready=lambda ready: print(ready.url, flush=True))
-"""
-
-
-def test_who_keeps_the_end_waiting_is_cut_and_counted(bundle: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", LATE, str(bundle)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=child_environment(BELLWETHER_HOME=str(tmp_path)),
-    )
-    assert process.stdout is not None
-    port = int(process.stdout.readline().rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port)) as peer:
-        peer.sendall(b"POST /v1/bars HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
-        time.sleep(0.2)
-        started = time.monotonic()
-        process.terminate()
-        _, said = process.communicate(timeout=15)
-    assert process.returncode == 0
-    assert 1 <= time.monotonic() - started < 3
-    lines = [json.loads(line) for line in said.splitlines()]
-    assert [(line["event"], line["level"]) for line in lines][-2:] == [
-        ("service_ending", "info"),
-        ("connections_cut", "warning"),
-    ]
-    assert lines[-1]["connections"] == 1
