@@ -276,3 +276,26 @@ def test_a_bundle_on_a_dead_disk_leaves_the_old_model_serving(
     assert "did not answer" in str(slot.status.registry_error)
     assert slot.require().model.version == "1"
     slot.close()
+
+
+def test_a_directory_on_a_dead_disk_is_served_from_its_copy(bundle: Path, tmp_path: Path) -> None:
+    live, copy = Path(shutil.copytree(bundle, tmp_path / "live")), LastGood(tmp_path / "copy")
+    slots = [
+        Slot(
+            DirectoryResolver(live),
+            log_root=tmp_path / str(i),
+            last_good=copy,
+            metrics=Metrics(),
+            patience_seconds=0.2,
+        )
+        for i in range(2)
+    ]
+    slots[0].start()
+    _black_hole(live / MODEL)
+    slots[1].start()
+    for slot in slots:
+        assert slot.look() is None
+        assert f"{live} did not answer within 0.2 s" in str(slot.status.registry_error)
+        assert slot.require().model.version == "1"
+        slot.close()
+    assert [slot.status.from_copy for slot in slots] == [False, True]
