@@ -213,7 +213,7 @@ def _parts(directory: Path, select: "Callable[[pa.Table], pa.Table]") -> "list[p
         files = standing(log_files(directory))
         try:
             for file in files:
-                if file.is_journal or file.path not in known:
+                if file.path not in known:
                     known[file.path] = select(_read(file))
         except FileNotFoundError:
             # sealed, merged or removed meanwhile: what takes its place is there
