@@ -33,11 +33,11 @@ _NOT_DIGITS = _U(0x8080808080808080)
 _PAIRS, _LOW = _U(0x000000FF000000FF), _U(0xFFFFFFFF)
 _HUNDREDS, _ONES = _U(0x000F424000000064), _U(0x0000271000000001)
 _WHOLE = np.array([10**k for k in range(9)], dtype=np.uint64)
-# the last power of ten that a double holds exactly
-_MOST = 22
-_POWERS = np.array([10.0**k for k in range(_MOST + 1)])
-# digits that fit 64 bits; with fewer bits than a double has, they are exact
-_DIGITS, _EXACT = 19, _U(1 << 53)
+# powers of ten, of which more than these are rare
+_LEAST, _MOST = -44, 22
+_POWERS = np.array([float(f"1e{k}") for k in range(_LEAST, _MOST + 1)])
+# digits that fit 64 bits
+_DIGITS = 19
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 # of a double, the bits that float32 drops; the middle of two floats, and how near to it is too near
 _DROPPED, _MIDDLE, _NEAR = _U((1 << 29) - 1), _U(1 << 28), _U(4)
@@ -96,8 +96,9 @@ def numerals(text: Any, context: Any) -> None:
             out[k] = np.float32(np.nan)
             i += 4
         else:
-            negative = text[i] == 45
-            i += int(negative)
+            # signs are as random as coins: no branch
+            minus = int(text[i] == 45)
+            i += minus
             began = i
             if not is_digit(text, i):
                 return
@@ -151,24 +152,17 @@ def numerals(text: Any, context: Any) -> None:
                 if not 0 < i - point <= 3:
                     return
                 ten += -power if less else power
-            # one rounding each: of the digits, of every power
-            x, exact = float(w), ten >= -_MOST
-            if not -2 * _MOST <= ten <= _MOST:
+            if not _LEAST <= ten <= _MOST:
                 return
-            if not exact:
-                x /= _POWERS[_U(_MOST)]
-                ten += _MOST
-            if ten < 0:
-                x /= _POWERS[_U(-ten)]
-            else:
-                x *= _POWERS[_U(ten)]
+            # three roundings: of the digits, of the power and of the product
+            x = float(w) * _POWERS[_U(ten - _LEAST)]
             if x > _LARGEST or (x < _SMALLEST and w > _U(0)):
                 return
-            if not (exact and w <= _EXACT):
-                dropped = bits_of(x) & _DROPPED
-                if _MIDDLE - _NEAR <= dropped <= _MIDDLE + _NEAR:
-                    return
-            out[k] = np.float32(-x if negative else x)
+            # few digits would be exact; to ask whether they are takes longer than the rare general way
+            dropped = bits_of(x) & _DROPPED
+            if _MIDDLE - _NEAR <= dropped <= _MIDDLE + _NEAR:
+                return
+            out[k] = np.float32(x * (1 - 2 * minus))
         k += 1
         # after an item: another one, or lists that end
         while True:
