@@ -21,8 +21,8 @@ from core.errors import ArtifactError
 from models.combination import Combination, Stack
 from models.families import FAMILIES
 from models.graph import DOUBLE, FLOAT, Graph
-from models.link_graph import Bases, Part, link
-from models.logits import CLIP, Floats
+from models.link_graph import Bases, Part, link, log
+from models.logits import Floats
 from models.sequence_graph import write_bigru, write_lstm, write_tcn, write_transformer
 from models.tree_graph import from_catboost, from_forest, from_lightgbm, from_xgboost
 
@@ -65,7 +65,7 @@ def export(ensemble: Ensemble) -> bytes:
     graph.output(signals, OUTPUTS[1], DOUBLE, ["N", len(names)])
     graph.output(trust, OUTPUTS[2], DOUBLE, ["N"])
     graph.output(mixed, OUTPUTS[3], DOUBLE, ["N", classes])
-    graph.output(bases.every(graph, 1), OUTPUTS[4], DOUBLE, ["N", len(names) * (classes - 1)])
+    graph.output(bases.probabilities.each(graph, 1), OUTPUTS[4], DOUBLE, ["N", len(names) * (classes - 1)])
     return graph.to_bytes()
 
 
@@ -149,16 +149,15 @@ _WRITERS: dict[str, Callable[[Graph, Any, str], Part | Floats]] = {
 
 def _write_classes(graph: Graph, bases: Bases, combination: Combination, calibrator: Calibrator) -> str:
     """Calibrated class probabilities, double [N, K]."""
-    classes = bases.bias.shape[1]
+    classes = bases.probabilities.bias.shape[1]
     slope, shift = calibrator.a, np.concatenate([[0.0], calibrator.b])
     if isinstance(combination, Stack):
-        # Weights of log-probabilities rather than of log-odds: softmax takes away what all classes share.
-        shift = shift + slope * np.concatenate([[0.0], combination.intercept])
-        weights = slope * _by_class(combination.coef, classes)
-        logits = graph.linear(_log(graph, bases.every(graph)), weights.reshape(-1, classes), shift)
+        by = _by_class(slope * combination.coef, classes)[:, 1:]
+        shift[1:] += slope * combination.intercept
+        logits = bases.log_odds(graph).mix(graph, by, shift)
     else:
-        mixed = bases.mix(graph, _by_class(combination.weights, classes))
-        logits = graph.linear(_log(graph, mixed), slope * np.eye(classes), shift)
+        mixed = bases.probabilities.mix(graph, _by_class(combination.weights, classes))
+        logits = graph.linear(log(graph, mixed), slope * np.eye(classes), shift)
     probability = graph.node("Softmax", [logits], axis=1)
     return (
         probability if calibrator.kind != "isotonic" else _write_steps(graph, calibrator.steps, probability)
@@ -203,6 +202,8 @@ def _write_side(graph: Graph, last: str, column: int) -> str:
 
 def _write_signal(graph: Graph, mixed: str, classes: int, side: str | None) -> str:
     """Target.signal of class probabilities [N, K]: double [N]."""
+    if side is None and classes == 2:
+        return graph.node("Gather", [mixed, graph.const(1, np.int64)], axis=1)
     if side is None:
         return graph.node("MatMul", [mixed, graph.const(_ASCENT[classes])])
     sized = _sized(graph, _column(graph, mixed, 1), side)
@@ -211,8 +212,8 @@ def _write_signal(graph: Graph, mixed: str, classes: int, side: str | None) -> s
 
 def _write_base_signals(graph: Graph, bases: Bases, side: str | None) -> str:
     """Target.signal of every model, double [N, M]."""
-    models, classes = bases.bias.shape
-    ascent = bases.mix(graph, np.eye(models)[:, None] * _ASCENT[classes][:, None])
+    models, classes = bases.probabilities.bias.shape
+    ascent = bases.probabilities.mix(graph, np.eye(models)[:, None] * _ASCENT[classes][:, None])
     return ascent if side is None else _sized(graph, ascent, side)
 
 
@@ -237,11 +238,6 @@ def _write_confidence(graph: Graph, signal: str, signals: str, shares: Floats, s
         spread = graph.node("ReduceL2", [graph.linear(signals, apart), graph.indices(1)], keepdims=0)
         agreement = graph.node("Sub", [agreement, spread])
     return graph.node("Abs", [graph.node("Mul", [departure, agreement])])
-
-
-def _log(graph: Graph, probability: str) -> str:
-    """Logarithm of clipped probabilities."""
-    return graph.node("Log", [graph.node("Clip", [probability, graph.const(CLIP), graph.const(1.0 - CLIP)])])
 
 
 def _column(graph: Graph, x: str, number: int) -> str:

@@ -93,13 +93,14 @@ def _read_tensors(model: Any, layers: dict[str, int]) -> Tensors:
 def _embed(graph: Graph, model: Any, tensors: Tensors, windows: str, *, bias: bool = True) -> str:
     """Scaled and projected rows [N * T, E] of the last T rows of every window."""
     tail = graph.last_steps(windows, model.window)
-    rows = graph.node("Reshape", [tail, graph.indices(-1, len(model.mean))])
-    centred = graph.node("Sub", [rows, graph.const(model.mean, np.float32)])
-    fill = {"imputed_value_floats": [0.0], "replaced_value_float": float("nan")}
+    # The mean of each row, not one for all: subtracted in one stretch as long as the window, which is faster.
+    centred = graph.node("Sub", [tail, graph.const(np.tile(model.mean, (model.window, 1)), np.float32)])
+    fill: dict[str, Any] = {"imputed_value_floats": [0.0], "replaced_value_float": float("nan")}
     filled = graph.node("Imputer", [centred], domain="ai.onnx.ml", **fill)
     # Dividing the weights by the scale, not the rows, is as accurate: products have no sum to cancel in.
     weight = tensors["embed.weight"].astype(np.float64) / model.scale
-    return _gemm(graph, filled, weight, tensors["embed.bias"] if bias else None)
+    rows = graph.node("Reshape", [filled, graph.indices(-1, len(model.mean))])
+    return _gemm(graph, rows, weight, tensors["embed.bias"] if bias else None)
 
 
 def _gemm(graph: Graph, x: str, weight: Any, bias: Any = None) -> str:
@@ -126,8 +127,11 @@ def _write_recurrent(
     states = graph.node(
         op, [steps, *(graph.const(w, np.float32) for w in weights)], hidden_size=hidden, **attributes
     )  # [T, directions, N, H]
-    states = graph.node("Transpose", [states], perm=[2, 0, 1, 3])
-    states = graph.node("Reshape", [states, graph.indices(-1, length, width)])  # [N, T, E]
+    if len(weights[0]) == 1:
+        states = graph.node("Transpose", [states], perm=[2, 1, 0, 3])  # [N, 1, T, E]
+    else:
+        states = graph.node("Transpose", [states], perm=[2, 0, 1, 3])
+        states = graph.node("Reshape", [states, graph.indices(-1, 1, length, width)])
     return _finish(graph, tensors, _pool(graph, tensors, states, width))
 
 
@@ -156,11 +160,11 @@ def _gru_gates(stacked: Array) -> Array:
 
 
 def _pool(graph: Graph, tensors: Tensors, states: str, width: int) -> str:
-    """States [N, T, E] pooled by `RecencyPool`: [N, E]."""
-    bent = graph.node("Transpose", [graph.node("Tanh", [states])], perm=[0, 2, 1])  # [N, E, T]
-    scores = graph.node("MatMul", [graph.const(tensors["pool.weight"], np.float32), bent])  # [N, 1, T]
+    """States [N, 1, T, E] pooled by `RecencyPool`: [N, E]."""
+    bent = graph.node("Transpose", [graph.node("Tanh", [states])], perm=[0, 1, 3, 2])  # [N, 1, E, T]
+    scores = graph.node("MatMul", [graph.const(tensors["pool.weight"], np.float32), bent])  # [N, 1, 1, T]
     scores = graph.node("Add", [scores, graph.const(tensors["pool.bias"].reshape(-1), np.float32)])
-    pooled = graph.node("MatMul", [graph.node("Softmax", [scores], axis=-1), states])  # [N, 1, E]
+    pooled = graph.node("MatMul", [graph.node("Softmax", [scores], axis=-1), states])  # [N, 1, 1, E]
     return graph.node("Reshape", [pooled, graph.indices(-1, width)])
 
 

@@ -69,7 +69,7 @@ def written(models: dict[str, SequenceModel], window: int = WINDOW) -> bytes:
         others = model.sizes["outputs"]
         said = getattr(sequence_graph, f"write_{name}")(graph, model, inputs)
         bases = link(graph, [said], others + 1, inputs)
-        graph.output(bases.every(graph, 1), name, DOUBLE, ["N", others])
+        graph.output(bases.probabilities.each(graph, 1), name, DOUBLE, ["N", others])
     return graph.to_bytes()
 
 

@@ -37,7 +37,7 @@ def run_forest(forest: Forest, x: Array) -> Array:
     graph = Graph("forest")
     rows = graph.node("Cast", [graph.input("x", FLOAT, ["N", x.shape[1]])], to=DOUBLE)
     bases = link(graph, [forest.write(graph, rows)], classes, rows)
-    graph.output(bases.every(graph, 1), "p", DOUBLE, ["N", classes - 1])
+    graph.output(bases.probabilities.each(graph, 1), "p", DOUBLE, ["N", classes - 1])
     session = onnxruntime.InferenceSession(graph.to_bytes(), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {"x": x})[0])
 
