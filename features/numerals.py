@@ -36,8 +36,8 @@ _WHOLE = np.array([10**k for k in range(9)], dtype=np.uint64)
 # powers of ten, of which more than these are rare
 _LEAST, _MOST = -44, 22
 _POWERS = np.array([float(f"1e{k}") for k in range(_LEAST, _MOST + 1)])
-# digits that fit 64 bits
-_DIGITS = 19
+# digits that fit 64 bits, and the integer up to which a double has them all
+_DIGITS, _EXACT = 19, _U(1 << 53)
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 # of a double, the bits that float32 drops; the middle of two floats, and how near to it is too near
 _DROPPED, _MIDDLE, _NEAR = _U((1 << 29) - 1), _U(1 << 28), _U(4)
@@ -158,10 +158,11 @@ def numerals(text: Any, context: Any) -> None:
             x = float(w) * _POWERS[_U(ten - _LEAST)]
             if x > _LARGEST or (x < _SMALLEST and w > _U(0)):
                 return
-            # few digits would be exact; to ask whether they are takes longer than the rare general way
-            dropped = bits_of(x) & _DROPPED
-            if _MIDDLE - _NEAR <= dropped <= _MIDDLE + _NEAR:
-                return
+            # integers are often in the middle, and exact
+            if ten != 0 or w > _EXACT:
+                dropped = bits_of(x) & _DROPPED
+                if _MIDDLE - _NEAR <= dropped <= _MIDDLE + _NEAR:
+                    return
             out[k] = np.float32(x * (1 - 2 * minus))
         k += 1
         # after an item: another one, or lists that end
