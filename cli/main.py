@@ -59,22 +59,28 @@ def serve(
     host: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS", help="Default 127.0.0.1; one that is not loopback needs BELLWETHER_TOKEN."
+            metavar="ADDRESS",
+            help="Default BELLWETHER_HOST, or 127.0.0.1; one that is not loopback needs BELLWETHER_TOKEN.",
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Default 8080; 0 takes a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Default BELLWETHER_PORT, or 8080; 0 takes a free one."),
     ] = None,
     grpc_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Speak gRPC too, on this port; needs the extra 'grpc'."),
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Speak gRPC too, on this port; default BELLWETHER_GRPC_PORT; needs the extra 'grpc'.",
+        ),
     ] = None,
     tls_cert: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="PEM certificate: HTTP, WebSocket and gRPC are encrypted."),
+        typer.Option(metavar="FILE", help="PEM certificate: all is encrypted; default BELLWETHER_TLS_CERT."),
     ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="PEM private key of the certificate.")
+        Path | None, typer.Option(metavar="FILE", help="Its PEM private key; default BELLWETHER_TLS_KEY.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Start without a champion and wait for one.")] = False,
     fresh: Annotated[
@@ -84,7 +90,7 @@ def serve(
         bool, typer.Option("--json", help="Print one JSON document instead of text, once ready.")
     ] = False,
 ) -> None:
-    """Serve the champions, or one bundle, until interrupted; options left out are BELLWETHER_ settings."""
+    """Serve the champions, or one bundle, until interrupted."""
     from cli import serve as verb
 
     asked = verb.Asked(model, bundle, host, port, grpc_port, tls_cert, tls_key, wait, fresh)

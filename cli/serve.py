@@ -1,6 +1,7 @@
 """`bellwether serve`: the inference service; imports nothing heavy."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def _lines(ready: "Ready", certificate: Path | None, settings: Settings) -> Iter
     yield f"  at    {ready.url} (its requests: {ready.url}/docs)"
     if ready.grpc is not None:
         yield f"  gRPC  {ready.grpc}"
-    given = f"--cacert {certificate} " if certificate else ""
+    given = f"--cacert {shlex.quote(str(certificate))} " if certificate else ""
     if settings.token is not None:
         given += '-H "authorization: Bearer $BELLWETHER_TOKEN" '
     path = f"/v1/signal/{ready.models[0].manifest.symbol}" if ready.models else "/v2/health/ready"

@@ -42,6 +42,7 @@ BACKLOG = 2048
 SEND_BUFFER = 128 * 1024
 # a peer that is told goodbye is waited for this long
 FAREWELL_SECONDS = 2.0
+_ENCRYPT = "give --tls-cert and --tls-key, or let a proxy before it encrypt"
 _logger = structlog.get_logger(component="serving")
 
 
@@ -111,7 +112,7 @@ def serve(
                 discover=fleet.discover,
             )
             if certificate is None and not _loopback(host):
-                _logger.warning("not_encrypted", host=host, remedy="give --tls-cert and --tls-key")
+                _logger.warning("not_encrypted", host=host, remedy=_ENCRYPT)
             run(app, bound, limits, on_ready, beside(app) if beside else None, certificate)
         finally:
             for slot in plane.slots:
