@@ -29,11 +29,12 @@ from monitoring.retention import Retention, prune
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LOCK = ".sealing"
 _LOGGER = logging.getLogger("prediction_log")
 
 
 def seal(directory: Path, below: int, segment_rows: int, rules: Retention) -> None:
-    """Seal every journal numbered below `below`; waits while another process does.
+    """Seal every journal numbered below `below`, then prune; waits while another process does.
 
     The rows of a small journal join those of a small segment before it, so that neither restarts nor slow
     symbols leave many files. Of a damaged journal the rows before the damage are sealed, and it is kept as
@@ -47,6 +48,7 @@ def seal(directory: Path, below: int, segment_rows: int, rules: Retention) -> No
                 previous = file
             elif file.last < below:
                 previous = _seal(file, previous, segment_rows, rules) or previous
+        prune(directory, rules)
 
 
 def _seal(journal: LogFile, previous: LogFile | None, segment_rows: int, rules: Retention) -> LogFile | None:
@@ -137,12 +139,9 @@ def _clear(directory: Path) -> None:
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
     """One at a time: what a killed service started may still be at work."""
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with (directory / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(fd)
 
 
 class _Say(logging.Handler):
@@ -162,6 +161,4 @@ if __name__ == "__main__":
     logging.getLogger().addHandler(_Say())
     _LOGGER.setLevel(logging.INFO)
     place, below, rows, days, megabytes, min_rows = sys.argv[1:]
-    rules = Retention(float(days), float(megabytes), int(min_rows))
-    seal(Path(place), int(below), int(rows), rules)
-    prune(Path(place), rules)
+    seal(Path(place), int(below), int(rows), Retention(float(days), float(megabytes), int(min_rows)))

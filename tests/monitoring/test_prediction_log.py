@@ -62,7 +62,7 @@ def _seal(directory: Path, segment_rows: int = 10) -> None:
 
 
 def _names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.name != ".lock")
+    return sorted(path.name for path in directory.iterdir() if path.suffix)
 
 
 def test_rows_come_back_from_journal_and_segments_alike(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from monitoring.journal import Journal
 from monitoring.log_files import journal_file
 from monitoring.prediction_table import Prediction, read
 from monitoring.retention import Retention
-from monitoring.sealing import seal
+from monitoring.sealing import LOCK, seal
 
 NAMES = ["a", "b"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def _seal(directory: Path, rows: int = 10, rules: Retention | None = None, below
 
 
 def _names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
+    return sorted(path.name for path in directory.iterdir() if path.name != LOCK)
 
 
 def _bars(directory: Path) -> list[float]:
@@ -222,15 +222,27 @@ def test_readers_see_each_row_once_while_files_are_sealed_and_joined(tmp_path: P
     assert reads > 3
 
 
+def test_what_is_joined_goes_as_a_whole_once_every_symbol_has_newer_rows(tmp_path: Path) -> None:
+    for number, symbol in enumerate("xxy", 1):
+        _journal(tmp_path, number, [msgspec.structs.replace(_row(number), symbol=symbol)])
+    rules = Retention(days=30.0, min_rows=1)
+    (joined,) = _seal(tmp_path, 3, rules)
+    os.utime(tmp_path / joined, (0, 0))
+    _journal(tmp_path, 4, [_row(4)])
+    assert _seal(tmp_path, 3, rules) == [joined, "segment-00000004.parquet"]
+    _journal(tmp_path, 5, [msgspec.structs.replace(_row(5), symbol="y")])
+    assert _seal(tmp_path, 3, rules) == ["segment-00000004-00000005.parquet"]
+    assert _bars(tmp_path) == [4, 5]
+
+
 def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     _journals(tmp_path, [3])
-    held = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    child = _child(tmp_path)
-    with pytest.raises(subprocess.TimeoutExpired):
-        child.wait(0.7)
-    assert _names(tmp_path) == ["journal-00000001.wal"]
-    os.close(held)
+    with (tmp_path / LOCK).open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        child = _child(tmp_path)
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.7)
+        assert _names(tmp_path) == ["journal-00000001.wal"]
     assert child.wait(20) == 0
     assert _names(tmp_path) == ["segment-00000001.parquet"]
 
@@ -261,10 +273,10 @@ def test_the_process_imports_little(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from monitoring.retention import Retention, prune
+from monitoring.retention import Retention
 from monitoring.sealing import seal
 seal(Path(sys.argv[1]), 1000, 10, Retention())
-prune(Path(sys.argv[1]), Retention(megabytes=1e-3))
+seal(Path(sys.argv[1]), 1000, 10, Retention(megabytes=1e-3))
 slow = {"pandas", "structlog", "pyarrow.compute", "pyarrow.dataset", "scipy"} & set(sys.modules)
 assert not slow, slow
 """
