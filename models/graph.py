@@ -14,6 +14,9 @@ OPSET, ML_OPSET, IR_VERSION = 21, 5, 10
 FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
 Shape = Sequence[int | str]
 
+WIDE = 256
+"""Columns of the smallest weight matrix that may be quantised: its rows are to be of one scale."""
+
 
 class Graph:
     """Nodes and constants in the order they are added; every method returns the name of what it made."""

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from models.dataset import Features
+from models.graph import WIDE
 from models.onnx_export import INPUT
 from models.onnx_run import open_session
 
-WIDE = 256
-"""Columns of the smallest weight matrix that is quantised."""
 LEAST_GAIN = 1.05
 """Times that the 8-bit graph must be faster: less is within the noise of timing."""
 _BLOCKS = 9

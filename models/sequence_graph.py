@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import ArtifactError
-from models.graph import DOUBLE, Graph
+from models.graph import DOUBLE, WIDE, Graph
 from models.link_graph import Part
 
 if TYPE_CHECKING:
@@ -93,13 +93,16 @@ def _read_tensors(model: Any, layers: dict[str, int]) -> Tensors:
 def _embed(graph: Graph, model: Any, tensors: Tensors, windows: str, *, bias: bool = True) -> str:
     """Scaled and projected rows [N * T, E] of the last T rows of every window."""
     tail = graph.last_steps(windows, model.window)
-    # The mean of each row, not one for all: subtracted in one stretch as long as the window, which is faster.
+    # The mean once per row of the window: one long stretch is subtracted faster than T short ones.
     centred = graph.node("Sub", [tail, graph.const(np.tile(model.mean, (model.window, 1)), np.float32)])
     fill: dict[str, Any] = {"imputed_value_floats": [0.0], "replaced_value_float": float("nan")}
     filled = graph.node("Imputer", [centred], domain="ai.onnx.ml", **fill)
-    # Dividing the weights by the scale, not the rows, is as accurate: products have no sum to cancel in.
-    weight = tensors["embed.weight"].astype(np.float64) / model.scale
     rows = graph.node("Reshape", [filled, graph.indices(-1, len(model.mean))])
+    weight = tensors["embed.weight"].astype(np.float64)
+    if len(weight) < WIDE:
+        weight /= model.scale  # each product is rounded as often as if the rows were divided
+    else:
+        rows = graph.node("Div", [rows, graph.const(model.scale, np.float32)])
     return _gemm(graph, rows, weight, tensors["embed.bias"] if bias else None)
 
 

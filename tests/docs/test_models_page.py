@@ -10,7 +10,8 @@ from evaluation import gates
 from models.calibration import KINDS
 from models.combination import Method
 from models.families import FAMILIES
-from models.quantise import LEAST_GAIN, WIDE
+from models.graph import WIDE
+from models.quantise import LEAST_GAIN
 from models.targets import CLASSES
 from pipelines.params import known_names
 

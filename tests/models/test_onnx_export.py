@@ -25,6 +25,7 @@ from tests.models.ensembles import WINDOW, Rows, build_ensemble
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = ("base", "classes", "probability", "confidence")
+DEFAULT = ("base_rate", "logistic", "lightgbm", "catboost", "lstm")
 TABULAR = ["base_rate", "logistic", "lightgbm"]
 
 EXPORT_AGAIN = """
@@ -112,9 +113,39 @@ def test_what_the_families_share_is_computed_once(export_bytes: bytes) -> None:
     model = onnx.load_from_string(export_bytes)
     ops = [node.op_type for node in model.graph.node]
     assert ops.count("Cast") == 5  # of the last row, and of the logits of four networks
-    assert ops.count("IsNaN") == ops.count("Imputer") == 1
-    assert ops.count("Sigmoid") == 1
-    assert len(ops) <= 130
+    assert ops.count("IsNaN") == ops.count("Imputer") == ops.count("Sigmoid") == 1
+    assert ops.count("Slice") == 0
+    assert len(ops) <= 92
+
+
+def test_the_default_ensemble_is_few_nodes(
+    export_data: Dataset, held_out: Rows, export_ensemble: Ensemble
+) -> None:
+    """Each costs a live row up to a microsecond; the last is an output that is another of two classes."""
+    stack = Stack(DEFAULT, np.full(5, 0.2), np.array([0.1]))
+    fitted = {name: export_ensemble.fitted[name] for name in DEFAULT}
+    ensemble = replace(with_head(export_ensemble, combination=stack), fitted=fitted)
+    model = export(ensemble)
+    ops = [node.op_type for node in onnx.load_from_string(model).graph.node]
+    assert len(ops) <= 39
+    assert ops.count("Identity") == ops.count("Sigmoid") == 1
+    assert not {"Slice", "Div", "Expand"} & set(ops)
+    assert_same(ensemble, export_data.x, held_out, model)
+
+
+def test_no_output_of_three_classes_is_a_copy(three_class_ensemble: Ensemble) -> None:
+    nodes = onnx.load_from_string(export(three_class_ensemble)).graph.node
+    ops = [node.op_type for node in nodes if node.op_type in ("Identity", "Slice", "Concat")]
+    assert ops == ["Concat", "Concat"]  # the margins, and beside them the shares of the random forest
+
+
+def test_features_far_from_zero_keep_the_digits_of_double(export_data: Dataset, held_out: Rows) -> None:
+    far = replace(export_data, x=export_data.x * np.float32(1e-3) + np.float32(10.0))
+    ensemble = build_ensemble(far, np.arange(800), held_out, ["base_rate", "logistic"], Recipe())
+    answers = Runner(export(ensemble))(windows(far.x, held_out, WINDOW))
+    native = ensemble.predict(far.x, held_out)
+    np.testing.assert_allclose(answers.base, native.base, rtol=0, atol=1e-11)
+    assert native.base[:, 1].std() > 0.01  # or agreement would say nothing
 
 
 def test_two_processes_write_the_same_bytes(
@@ -190,18 +221,31 @@ def two(export_ensemble: Ensemble) -> Ensemble:
 
 
 @pytest.mark.parametrize(
-    "names", [("base_rate",), ("logistic",), ("base_rate", "lstm"), ("lightgbm", "catboost")]
+    "names",
+    [
+        ("base_rate",),
+        ("logistic",),
+        ("random_forest",),
+        ("base_rate", "lstm"),
+        ("lightgbm", "catboost"),
+        ("random_forest", "base_rate"),
+        ("tcn", "random_forest", "base_rate", "xgboost"),
+    ],
 )
 def test_any_choice_of_families(
-    export_data: Dataset, export_ensemble: Ensemble, held_out: Rows, names: tuple[str, ...]
+    export_data: Dataset,
+    export_ensemble: Ensemble,
+    three_class_data: Dataset,
+    three_class_ensemble: Ensemble,
+    held_out: Rows,
+    names: tuple[str, ...],
 ) -> None:
-    fitted = {name: export_ensemble.fitted[name] for name in names}
-    for combination in (
-        Stack(names, np.full(len(names), 1.0 / len(names)), np.array([0.1])),
-        Pool(names, np.full(len(names), 1.0 / len(names))),
-    ):
-        ensemble = replace(with_head(export_ensemble, combination=combination), fitted=fitted)
-        assert_same(ensemble, export_data.x, held_out)
+    even = np.full(len(names), 1.0 / len(names))
+    for data, whole in ((export_data, export_ensemble), (three_class_data, three_class_ensemble)):
+        fitted = {name: whole.fitted[name] for name in names}
+        shift = np.full(len(data.classes) - 1, 0.1)
+        for combination in (Stack(names, even, shift), Pool(names, even)):
+            assert_same(replace(with_head(whole, combination=combination), fitted=fitted), data.x, held_out)
 
 
 def test_a_model_that_reads_fewer_rows_reads_the_end_of_the_window(

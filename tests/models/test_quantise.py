@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models.quantise import LEAST_GAIN, WIDE, quantise
+from models.graph import WIDE
+from models.quantise import LEAST_GAIN, quantise
 
 FEATURES, WINDOW = 6, 2
 RNG = np.random.default_rng(0)

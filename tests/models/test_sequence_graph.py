@@ -16,8 +16,9 @@ from models import sequence_graph
 from models.dataset import Dataset, windows
 from models.families import FAMILIES
 from models.families.sequence import SequenceModel
-from models.graph import DOUBLE, FLOAT, Graph
+from models.graph import DOUBLE, FLOAT, WIDE, Graph
 from models.link_graph import link
+from models.quantise import quantise
 from models.targets import Target
 
 WINDOW, FEATURES, N = 12, 7, 600
@@ -138,6 +139,55 @@ def test_families_fitted_on_the_same_rows_scale_them_once(x: NDArray[np.float32]
     answers = run(content, windows(x, np.arange(50), WINDOW))
     for name, answer in zip(SEQUENCES, answers, strict=True):
         np.testing.assert_allclose(answer, make(name, x).predict(x, np.arange(50))[:, 1:], rtol=0, atol=1e-6)
+
+
+def test_a_wide_layer_reads_rows_of_one_scale(x: NDArray[np.float32]) -> None:
+    """So that 8 bits can hold its rows: by their own scales most features would be rounded to nothing."""
+    model, inputs = make("lstm", x, hidden=WIDE), windows(x, np.arange(20), WINDOW)
+    graph = written({"lstm": model})
+    np.testing.assert_allclose(
+        run(graph, inputs)[0], model.predict(x, np.arange(20))[:, 1:], rtol=0, atol=1e-6
+    )
+    ticks = iter([0.0, 2.0, 2.0, 3.0] * 9)
+    done = quantise(graph, inputs, parity_limit=0.02, clock=lambda: next(ticks))
+    assert done.used, done.reason
+
+
+def test_a_window_is_cut_only_for_models_that_read_less(x: NDArray[np.float32]) -> None:
+    models = {name: make(name, x, window=5) for name in SEQUENCES}
+    for window, cuts in ((5, 0), (WINDOW, 1)):
+        ops = [node.op_type for node in onnx.load_from_string(written(models, window)).graph.node]
+        assert ops.count("Slice") == cuts
+
+
+def test_outputs_are_what_nodes_make_and_copies_only_of_each_other() -> None:
+    graph = Graph("test")
+    root = graph.node("Sqrt", [graph.input("x", FLOAT, ["N"])])
+    twice = graph.node("Add", [root, root])
+    for source, name in ((root, "root"), (twice, "twice"), (root, "same")):
+        graph.output(source, name, FLOAT, ["N"])
+    content = graph.to_bytes()
+    assert content == graph.to_bytes()
+    nodes = onnx.load_from_string(content).graph.node
+    assert [node.op_type for node in nodes] == ["Sqrt", "Add", "Identity"]
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    assert [out.tolist() for out in session.run(None, {"x": np.array([4.0], np.float32)})] == [
+        [2.0],
+        [4.0],
+        [2.0],
+    ]
+
+
+def test_a_product_that_changes_nothing_is_no_node() -> None:
+    graph = Graph("test")
+    x = graph.input("x", DOUBLE, ["N", 2])
+    assert graph.linear(x, np.eye(2)) == graph.linear(x, np.eye(2), np.zeros(2)) == x
+    others = [
+        graph.linear(x, np.eye(2), np.ones(2)),
+        graph.linear(x, np.eye(2)[::-1]),
+        graph.linear(x, np.ones((2, 1))),
+    ]
+    assert len({x, *others}) == 4
 
 
 def test_equal_nodes_are_one_and_different_ones_are_not() -> None:
