@@ -96,7 +96,9 @@ class PredictionLog:
             self._rows += len(predictions)
             if self._rows >= self._segment_rows or self._journal.size >= self._retention.segment_bytes:
                 self._try_to_roll()
-        self._dirty.set()
+        # asking is a tenth of telling
+        if not self._dirty.is_set():
+            self._dirty.set()
 
     def use_features(self, feature_names: Sequence[str]) -> None:
         """From here on, rows hold these features: a segment never mixes two sets."""

@@ -134,13 +134,17 @@ class App:
     def _settle(self, request: Request, found: Found, deliver: Deliver) -> None:
         if isinstance(found, Response):
             found = packed(found, request)
-        if isinstance(found, Awaitable):
+        elif isinstance(found, Exception):
+            found = self._fault(request, found)
+        if not isinstance(found, Response):
             task = asyncio.create_task(self._later(request, found, deliver))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
-        response = self._fault(request, found) if isinstance(found, Exception) else found
-        deliver(self._finished(request, response))
+        self.leave(request)
+        deliver(found)
+        # the client has its answer already
+        self.note(request, found.status)
 
     async def _later(self, request: Request, found: Awaitable[Response], deliver: Deliver) -> None:
         try:
@@ -156,11 +160,15 @@ class App:
         """The answer to a request whose body stays unread: the connection cannot be used again."""
         response = _refusal(error)
         response.close = True
-        return self._finished(request, response)
+        self.leave(request)
+        self.note(request, response.status)
+        return response
 
-    def note_refusal(self, status: int) -> None:
-        """Count what was refused before it was a request."""
-        self.plane.metrics.requests.add("unknown", str(status))
+    def note_refusal(self, client: str, status: int) -> None:
+        """Count and log what was refused before it was a request."""
+        nothing = Request("-", "-", b"", b"", {}, client)
+        nothing.id = self.guard.request_id(nothing)
+        self.note(nothing, status)
 
     def report(self, event: str, error: Exception, **where: str) -> None:
         """Log a fault of our own."""
@@ -172,11 +180,6 @@ class App:
         shown = request.id.decode("ascii")
         self.report("request_failed", error, route=request.route, request_id=shown)
         return answer({"error": f"internal error: see {shown} in the service's log"}, 500)
-
-    def _finished(self, request: Request, response: Response) -> Response:
-        self.leave(request)
-        self.note(request, response.status)
-        return response
 
     def note(self, request: Request, status: int) -> None:
         """Count and log an answered request."""

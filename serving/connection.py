@@ -88,6 +88,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # we do not, requests being in line
         self._shutting = False  # the service ends
         self._closing = False  # the connection ends once those in line are answered, and hears no more
+        self._unread = False  # what the client still sends of a refused body is dropped
         self._ending = False  # it has ended
         self._head_bytes = 0
 
@@ -218,9 +219,13 @@ class Connection(asyncio.Protocol):
 
     def cut(self, now: float) -> None:
         """End the connection when its client has kept it waiting too long; `now` is monotonic seconds."""
-        if now < self._deadline or self._ending or self._unanswered:
+        if now < self._deadline or self._unanswered:
             return
-        if self._awaited == "next":
+        if self._awaited == "end":
+            self.transport.close()
+        elif self._ending:
+            return
+        elif self._awaited == "next":
             self._end()
         elif self._request is None:
             self._refuse(408, f"the request's head did not arrive within {self.limits.head_seconds:g} s")
@@ -339,13 +344,14 @@ class Connection(asyncio.Protocol):
     def _refuse_request(self, request: Request, response: Response) -> None:
         """Answer a request whose body stays unread, after those ahead of it; then the connection ends."""
         self._request, self._body = None, b""
+        self._unread = True
         self._line.append((request, response, True))
         self._await("answer")
         self._advance()
 
     def _refuse(self, status: int, message: str) -> None:
         """End a connection over what is no request, or not yet; those ahead of it are answered first."""
-        self.app.note_refusal(status)
+        self.app.note_refusal(self._client, status)
         if self._unanswered:
             self._closing = True
             return
@@ -354,7 +360,12 @@ class Connection(asyncio.Protocol):
 
     def _end(self) -> None:
         self._ending = True
-        self.transport.close()
+        if self._unread and self.transport.can_write_eof():
+            # closed at once, the kernel would take the answer back from a client that is still sending
+            self.transport.write_eof()
+            self._await("end")
+        else:
+            self.transport.close()
 
 
 def connections(app: "App", limits: Limits) -> type[Connection]:
@@ -364,6 +375,7 @@ def connections(app: "App", limits: Limits) -> type[Connection]:
         "body": limits.body_seconds,
         "answer": math.inf,
         "next": limits.keep_alive_seconds,
+        "end": limits.linger_seconds,
     }
     return type("ServiceConnection", (Connection,), {"app": app, "limits": limits, "patience": patience})
 

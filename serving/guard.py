@@ -59,7 +59,8 @@ class Guard:
         self, limits: Limits, *, token: str | None = None, rate: float = 0.0, burst: int = 100
     ) -> None:
         self._limits = limits
-        self._expected = f"Bearer {token}".encode() if token else None
+        self._token = token.encode() if token else None
+        self._rate, self._burst = rate, burst
         self._buckets = Buckets(rate, burst)
         self._running = self._buffered = 0
         self._prefix, self._numbers = secrets.token_hex(6).encode(), count(1)
@@ -73,10 +74,10 @@ class Guard:
 
     def authorise(self, request: Request) -> None:
         """Unauthorized unless the path is a probe's, no token is set, or the caller sent it."""
-        if self._expected is None or request.path in OPEN_PATHS:
+        if self._token is None or request.path in OPEN_PATHS:
             return
-        given = request.headers.get(b"authorization", b"")
-        if not hmac.compare_digest(given, self._expected):
+        scheme, _, given = request.headers.get(b"authorization", b"").partition(b" ")
+        if not hmac.compare_digest(given, self._token) or scheme.lower() != b"bearer":
             raise Unauthorized(
                 "the token is missing or wrong: send 'Authorization: Bearer <BELLWETHER_TOKEN>'"
             )
@@ -116,7 +117,11 @@ class Guard:
         """RateLimited when this client sent too many."""
         wait = self._buckets.take(request.client)
         if wait:
-            raise RateLimited("too many requests from this address: slow down", math.ceil(wait))
+            raise RateLimited(
+                f"more than {self._rate:g} requests a second from this address, {self._burst} at once: slow "
+                "down, or set BELLWETHER_RATE_LIMIT and BELLWETHER_RATE_BURST",
+                math.ceil(wait),
+            )
 
     def _declared(self, request: Request) -> int:
         """Bytes the body may take: what its head declares, or the limit when that is not told."""

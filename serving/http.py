@@ -24,7 +24,11 @@ _LARGE = 128 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost, and a stream: `backlog` is of signals that wait for one slow reader."""
+    """What a request may cost, and a stream.
+
+    The rest of a refused body is dropped for `linger_seconds`. `backlog` is of signals that wait for one slow
+    reader.
+    """
 
     body_bytes: int = 8 * 1024 * 1024
     body_seconds: float = 5.0
@@ -35,6 +39,7 @@ class Limits:
     head_bytes: int = 64 * 1024
     head_seconds: float = 5.0
     write_seconds: float = 6.0
+    linger_seconds: float = 2.0
     graceful_seconds: int = 5
     keep_alive_seconds: int = 30
     streams: int = 128
@@ -115,8 +120,8 @@ def decode(data: bytes | msgspec.Raw, decoder: "msgspec.json.Decoder[T]") -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         parsed = isinstance(error, msgspec.ValidationError)
         not_json = not parsed and any(word in bytes(data) for word in (b"NaN", b"Infinity"))
-        hint = "; NaN and Infinity are not JSON: send null for a missing feature" if not_json else ""
-        raise BadRequest(f"the body is not what is expected: {error}{hint}") from error
+        hint = "; NaN and Infinity are not JSON: a missing feature is null, no bar lacks a number"
+        raise BadRequest(f"the body is not what is expected: {error}{hint if not_json else ''}") from error
     except RecursionError:
         raise BadRequest("the body is nested too deeply") from None
 

@@ -79,6 +79,8 @@ def read(limits: Limits, body: bytes) -> Asked:
     """A JSON bar, or {"bars": […]}; BadRequest or BarRefused says what is wrong."""
     if b'"bars"' in body and decode(body, _probe).bars is not msgspec.UNSET:
         return Asked(_read_many(limits, decode(body, _many).bars), many=True)
+    if body.lstrip()[:1] == b"[":
+        raise BadRequest('a list: send {"bars": […]}')
     one = decode(body, _one)
     return Asked(BarsAsked([one.bar()], one.timeframe), many=False)
 

@@ -178,6 +178,19 @@ def shared_app(tmp_path_factory: pytest.TempPathFactory, bundle: Path) -> Any:
     slot.close()
 
 
+@pytest.mark.parametrize(
+    ("body", "remedy"),
+    [
+        (b"[]", 'send {"bars": '),
+        (b'{"symbol":"a","timestamp":1,"open":NaN}', "no bar lacks a number"),
+    ],
+)
+def test_a_bad_bar_is_refused_with_its_remedy(shared_app: App, body: bytes, remedy: str) -> None:
+    answer = run(shared_app, lambda client: client.post("/v1/bars", content=body))
+    assert answer.status_code == 400
+    assert remedy in answer.json()["error"]
+
+
 @pytest.mark.parametrize(("path", "body"), [c[::2] for c in CASES], ids=[f"{c[0]} {c[1]}" for c in CASES])
 def test_a_bad_body_is_refused_with_a_reason(shared_app: App, path: str, body: bytes) -> None:
     response = run(shared_app, lambda c: c.post(path, content=body))

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -244,6 +245,25 @@ def test_what_is_not_http_is_answered_in_json(shared: Service, data: bytes, stat
     assert json.loads(body)["error"]
 
 
+def test_who_sends_too_much_reads_why_all_the_same(shared: Service) -> None:
+    host, port = shared.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as peer:
+        began = time.monotonic()
+        peer.sendall(b"POST /v1/bars HTTP/1.1\r\ncontent-length: 30000000\r\n\r\n")
+        for _ in range(30):
+            peer.sendall(b" " * 1_000_000)
+        answer = bytearray()
+        while part := peer.recv(65536):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert time.monotonic() - began < 5
+        # nor may it go on for ever
+        with pytest.raises(OSError):
+            for _ in range(100):
+                peer.sendall(b" ")
+                time.sleep(0.1)
+
+
 def test_a_request_keeps_its_name_and_no_secret_is_logged(new_service: Start, bundle: Path) -> None:
     token = "correct-horse-battery"
     service = new_service(bundle=bundle, BELLWETHER_TOKEN=token)
@@ -253,12 +273,14 @@ def test_a_request_keeps_its_name_and_no_secret_is_logged(new_service: Start, bu
     assert _post(service, {}, **{"x-request-id": token})[0] == 401
     assert get(service, f"/v1/signal/{token}?token={token}")[0] == 401
     assert get(service, "/v2/health/live?access_token=other-secret")[0] == 200
+    assert send_raw(service, b"\x16\x03\x01").startswith(b"HTTP/1.1 400")
     assert service.stop() == 0
     text = (service.home / "var" / "logs" / "access.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [line["request_id"] for line in lines[:3]] == ["job-7", made, "***"]
     assert {line["client"] for line in lines} == {"127.0.0.1"}
     assert lines[3]["path"] == "/v1/signal/***"
+    assert [(line["path"], line["status"]) for line in lines[5:]] == [("-", 400)]
     everything = text + service.stderr.read_text()
     assert token not in everything
     assert "other-secret" not in everything

@@ -72,13 +72,14 @@ def test_nothing_that_only_resembles_a_probe_is_exempt(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Bearer", "Bearer ", "bearer s3cret", "Bearer s3cre", "Bearer s3cret ", "Basic s3cret"]
+    "given", ["", "Bearer", "Bearer ", "Bearers s3cret", "Bearer s3cre", "Bearer s3cret ", "Basic s3cret"]
 )
 def test_only_the_whole_token_passes(given: str) -> None:
     guard = Guard(Limits(), token="s3cret")
     with pytest.raises(Unauthorized):
         guard.authorise(_request(authorization=given))
-    guard.authorise(_request(authorization="Bearer s3cret"))
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        guard.authorise(_request(authorization=f"{scheme} s3cret"))
 
 
 def test_requests_at_once_are_limited_and_counted_down() -> None:

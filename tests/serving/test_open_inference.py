@@ -174,7 +174,7 @@ def test_a_body_made_by_triton_is_sent_by_another_client(live: Service, app: App
 
 
 def test_a_missing_feature_is_null_in_json(client: triton.InferenceServerClient) -> None:
-    with pytest.raises(triton.InferenceServerException, match="send null for a missing feature"):
+    with pytest.raises(triton.InferenceServerException, match="a missing feature is null"):
         client.infer(MODEL, [_given(_windows(), False)])
 
 

@@ -194,7 +194,7 @@ def test_numbers_that_are_not_json_are_refused_with_the_remedy(app: App, word: s
     body = f'{{"inputs": [[{", ".join([word] * 89)}]]}}'
     answer = _call(app, "POST", "/invocations", content=body)
     assert answer.status_code == 400
-    assert "send null for a missing feature" in answer.json()["error"]
+    assert "a missing feature is null" in answer.json()["error"]
 
 
 def test_csv_is_refused(app: App) -> None:
