@@ -5,6 +5,7 @@ extension. One extension of our own: null in `data` is a missing feature (NaN), 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving import numerals
-from serving.errors import BadRequest, ServingError
-from serving.http import Found, Request, Response, Router, Together, answer, decode, encode
+from serving.errors import BadRequest
+from serving.http import Request, Response, Router, answer, decode, encode
 from serving.model import Model
-from serving.plane import INLINE_WINDOWS, Plane, check_windows, score_together
+from serving.plane import Plane
+from serving.protocols.windows import scored
 from serving.runtime import INPUT, OUTPUTS, Outputs
 from serving.tensors import Lifted, check_shape, read_binary, read_json, read_lifted
 
@@ -107,9 +109,7 @@ def routes(router: Router, plane: Plane) -> None:
             [{"name": m.name, "version": m.version, "state": "READY", "reason": ""} for m in plane.versions()]
         )
 
-    def infer(requests: list[Request]) -> list[Found]:
-        return _answer_infer(plane, requests)
-
+    infer = scored(plane, partial(_read, plane))
     router.add("GET", "/v2", server)
     router.add("GET", "/v2/health/live", live)
     router.add("GET", "/v2/health/ready", ready)
@@ -117,7 +117,7 @@ def routes(router: Router, plane: Plane) -> None:
     for base in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         router.add("GET", base, metadata)
         router.add("GET", f"{base}/ready", model_ready)
-        router.add("POST", f"{base}/infer", Together(infer))
+        router.add("POST", f"{base}/infer", infer)
 
 
 def describe(model: Model, versions: list[str]) -> dict[str, Any]:
@@ -147,34 +147,10 @@ class _Asked(NamedTuple):
         return _reply(start, outputs, self.wanted)
 
 
-def _answer_infer(plane: Plane, requests: list[Request]) -> list[Found]:
-    """Few windows are scored now, all together; many in a thread, by themselves."""
-    found: dict[int, Found] = {}
-    few: dict[int, _Asked] = {}
-    for number, request in enumerate(requests):
-        try:
-            asked = _read(plane, request)
-        except ServingError as error:
-            found[number] = error
-            continue
-        if len(asked.windows) <= INLINE_WINDOWS:
-            few[number] = asked
-        else:
-            found[number] = _reply_later(plane, asked)
-    scored = score_together([(asked.model, asked.windows) for asked in few.values()])
-    found |= {number: few[number].reply(outputs) for number, outputs in zip(few, scored, strict=True)}
-    return [found[number] for number in range(len(requests))]
-
-
-async def _reply_later(plane: Plane, asked: _Asked) -> Response:
-    return asked.reply(await plane.infer(asked.model, asked.windows))
-
-
 def _read(plane: Plane, request: Request) -> _Asked:
     body, rest = _parse(request)
     model = plane.model(*request.parameters)
     wanted, windows = wanted_outputs(body), read_windows(body.inputs, rest)
-    check_windows(model, windows)
     return _Asked(model, windows, wanted, body.id)
 
 

@@ -4,7 +4,8 @@ Source: mlflow.pyfunc.scoring_server. A row of features alone is scored as the n
 earlier rows are missing; send windows [N, T, F] to score what a sequence model would see live.
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ from serving.errors import BadRequest, NotReady, UnsupportedMedia
 from serving.http import Request, Response, Router, answer, decode
 from serving.model import Model
 from serving.plane import Plane
+from serving.protocols.windows import scored
 from serving.runtime import INPUT, OUTPUTS, Outputs
 from serving.tensors import MAX_WINDOWS, Lifted, from_numbers, read_json, read_lifted
 
@@ -61,16 +63,22 @@ def routes(router: Router, plane: Plane) -> None:
     def version(request: Request) -> Response:
         return Response(200, PROTOCOL_VERSION.encode(), _TEXT)
 
-    async def invocations(request: Request) -> Response:
-        return answer({"predictions": await _predict(plane, request)})
-
     router.add("GET", "/ping", ping)
     router.add("GET", "/health", ping)
     router.add("GET", "/version", version)
-    router.add("POST", "/invocations", invocations)
+    router.add("POST", "/invocations", scored(plane, partial(_read, plane)))
 
 
-async def _predict(plane: Plane, request: Request) -> Any:
+class _Asked(NamedTuple):
+    model: Model
+    windows: NDArray[np.float32]
+    by_row: bool
+
+    def reply(self, outputs: Outputs) -> Response:
+        return answer({"predictions": _as_records(outputs) if self.by_row else _as_columns(outputs)})
+
+
+def _read(plane: Plane, request: Request) -> _Asked:
     kind = request.headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
     if kind != b"application/json":
         raise UnsupportedMedia(
@@ -84,8 +92,7 @@ async def _predict(plane: Plane, request: Request) -> Any:
     windows = FORMS[given[0]](getattr(body, given[0]), model, lifted)
     if len(windows) > MAX_WINDOWS:
         raise BadRequest(f"{len(windows)} rows: 1 to {MAX_WINDOWS} are accepted in one request")
-    outputs = await plane.infer(model, windows)
-    return _as_records(outputs) if given[0].startswith("dataframe") else _as_columns(outputs)
+    return _Asked(model, windows, by_row=given[0].startswith("dataframe"))
 
 
 def _only_model(plane: Plane) -> Model:

@@ -34,6 +34,8 @@ def test_a_ratio_is_met_or_missed() -> None:
     assert found == dict.fromkeys([*judged, "of a core others took at most, 32 at once"], True)
     slow = marks(judge("json", 32, [round_of(bellwether=399)] * 3))
     assert not any(slow[what] for what in judged)
+    # one client alone keeps no server busy
+    assert not [what for what in marks(judge("json", 1, [round_of()] * 3)) if " over " in what]
 
 
 def test_a_run_that_others_disturbed_is_told_from_a_sound_one() -> None:

@@ -18,7 +18,7 @@ from serving.app import App
 from serving.bar import Bar
 from serving.errors import BarRefused, ServingError, StaleBar
 from serving.http import Limits
-from serving.plane import CHUNK, TOGETHER, BarsAsked, Plane
+from serving.plane import CHUNK, INLINE_WINDOWS, TOGETHER, BarsAsked, Plane
 from tests.serving.kit import as_body
 from tests.serving.wire import open_connection, run
 
@@ -104,6 +104,29 @@ def test_symbols_beyond_the_limit_are_counted_over_all_that_came_together(
     plane.slots[0].require().states.limit = 3  # the bundle's own is one
     found = plane.bars_together([BarsAsked(_bars(bars.iloc[:1], f"S{k}"), None) for k in range(4)])
     assert [isinstance(each, ServingError) for each in found] == [False, False, True, True]
+
+
+def test_windows_sent_at_once_are_answered_each_in_the_words_of_its_protocol(app: App) -> None:
+    windows = np.random.default_rng(3).standard_normal((6, 1, 4, 89)).astype(np.float32)
+    columns = [{"inputs": window.tolist()} for window in windows]
+    rows = [{"dataframe_split": {"columns": ["features"], "data": [window.tolist()]}} for window in windows]
+    many = {"instances": np.repeat(windows[0], INLINE_WINDOWS + 1, axis=0).tolist()}
+    bodies: list[Any] = [*columns, *rows, many, {"inputs": windows[0, :, :3].tolist()}, {}]
+
+    async def at_once(client: httpx.AsyncClient) -> list[httpx.Response]:
+        sent = [client.post("/invocations", json=body) for body in bodies]
+        return await asyncio.gather(*sent, *(client.post(INFER, json=_tensor(w)) for w in windows))
+
+    found = run(app, at_once)
+    assert [each.status_code for each in found] == [200] * 13 + [400] * 2 + [200] * 6
+    answers = [each.json() for each in found]
+    wanted = [app.plane.slots[0].require().model.score(window).probability[0] for window in windows]
+    assert [a["predictions"]["probability"][0] for a in answers[:6]] == pytest.approx(wanted, abs=1e-12)
+    assert [a["predictions"][0]["probability"] for a in answers[6:12]] == pytest.approx(wanted, abs=1e-12)
+    assert answers[12]["predictions"]["probability"] == pytest.approx(
+        [wanted[0]] * (INLINE_WINDOWS + 1), abs=1e-12
+    )
+    assert [a["outputs"][0]["data"][0] for a in answers[15:]] == pytest.approx(wanted, abs=1e-12)
 
 
 def test_too_many_bars_and_a_held_turn_wait(new_plane: NewPlane, bundle: Path, bars: pd.DataFrame) -> None:
