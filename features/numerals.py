@@ -64,6 +64,12 @@ def is_digit(text: Any, i: int) -> bool:
     return bool(48 <= text[i] <= 57)
 
 
+@njit
+def is_null(text: Any, i: int) -> bool:
+    """Whether the word is at `i`."""
+    return bool(text[i] == 110 and text[i + 1] == 117 and text[i + 2] == 108 and text[i + 3] == 108)
+
+
 def numerals(text: Any, context: Any) -> None:
     """Read nested lists of numbers and null from `text`, which ends with a zero byte.
 
@@ -76,10 +82,12 @@ def numerals(text: Any, context: Any) -> None:
     context[COUNT] = -1
     for level in range(DEEPEST):
         context[SIZES + level] = -1
-    # items so far of the lists that are open
-    first = second = third = 0
+    if room < (length - i) // 2 + 1:
+        return
+    # lists so far in those that are open
+    first = second = 0
     while True:
-        # an item begins here
+        # a list begins here, or its numbers do
         i = beyond_space(text, i)
         if text[i] == 91:
             depth += 1
@@ -87,104 +95,96 @@ def numerals(text: Any, context: Any) -> None:
                 return
             i += 1
             continue
-        if depth == 0 or (leaf > 0 and depth != leaf) or k >= room:
+        if depth == 0 or (leaf > 0 and depth != leaf):
             return
-        leaf = depth
-        if text[i] == 110:
-            if not (text[i + 1] == 117 and text[i + 2] == 108 and text[i + 3] == 108):
-                return
-            out[k] = np.float32(np.nan)
-            i += 4
-        else:
+        leaf, began_list = depth, k
+        while True:
+            if text[i] <= 32:
+                i = beyond_space(text, i)
             # signs are as random as coins: no branch
             minus = int(text[i] == 45)
-            i += minus
-            began = i
+            began = i + minus
+            i = began
             if not is_digit(text, i):
-                return
-            w = _U(text[i] - 48)
-            i += 1
-            if is_digit(text, i):
-                if w == _U(0):
+                if not is_null(text, i) or minus == 1:
                     return
-                while is_digit(text, i):
-                    w = w * _U(10) + _U(text[i] - 48)
-                    i += 1
-            ten = 0
-            if text[i] == 46:
-                i += 1
-                point = i
-                while i + 8 <= length:
-                    t = eight_at(text, i) - _ZEROS
-                    others = ((t + _ZEROS + _ABOVE_NINE) | t) & _NOT_DIGITS
-                    if others == _U(0):
-                        w = w * _WHOLE[_U(8)] + eight_digits(t)
-                        i += 8
-                    else:
-                        some = trailing_zeros(others) >> 3
-                        # what is not a digit goes out at the top, zeros come in before the first
-                        half = _U(32 - 4 * some)
-                        w = w * _WHOLE[_U(some)] + eight_digits((t << half) << half)
-                        i += some
-                        break
-                while is_digit(text, i):
-                    w = w * _U(10) + _U(text[i] - 48)
-                    i += 1
-                if i == point:
-                    return
-                ten = point - i
-            digits = i - began - int(ten < 0)
-            if digits > _DIGITS:
-                # zeros before the first other digit need no room
-                other = began
-                while text[other] == 48 or text[other] == 46:
-                    other += 1
-                if digits - max(other - began - 1, 0) > _DIGITS:
-                    return
-            if text[i] == 101 or text[i] == 69:
-                i += 1
-                less = text[i] == 45
-                i += int(less or text[i] == 43)
-                point, power = i, 0
-                while is_digit(text, i):
-                    power = power * 10 + int(text[i]) - 48
-                    i += 1
-                if not 0 < i - point <= 3:
-                    return
-                ten += -power if less else power
-            if not _LEAST <= ten <= _MOST:
-                return
-            # three roundings: of the digits, of the power and of the product
-            x = float(w) * _POWERS[_U(ten - _LEAST)]
-            if x > _LARGEST or (x < _SMALLEST and w > _U(0)):
-                return
-            # integers are often in the middle, and exact
-            if ten != 0 or w > _EXACT:
-                dropped = bits_of(x) & _DROPPED
-                if _MIDDLE - _NEAR <= dropped <= _MIDDLE + _NEAR:
-                    return
-            out[k] = np.float32(x * (1 - 2 * minus))
-        k += 1
-        # after an item: another one, or lists that end
-        while True:
-            i = beyond_space(text, i)
-            if depth == 1:
-                first += 1
-            elif depth == 2:
-                second += 1
+                out[k] = np.float32(np.nan)
+                i += 4
             else:
-                third += 1
-            if text[i] == 44:
+                w = _U(text[i] - 48)
                 i += 1
+                if is_digit(text, i):
+                    if w == _U(0):
+                        return
+                    while is_digit(text, i):
+                        w = w * _U(10) + _U(text[i] - 48)
+                        i += 1
+                ten = 0
+                if text[i] == 46:
+                    i += 1
+                    point = i
+                    while i + 8 <= length:
+                        t = eight_at(text, i) - _ZEROS
+                        others = ((t + _ZEROS + _ABOVE_NINE) | t) & _NOT_DIGITS
+                        if others == _U(0):
+                            w = w * _WHOLE[_U(8)] + eight_digits(t)
+                            i += 8
+                        else:
+                            some = trailing_zeros(others) >> 3
+                            # what is not a digit goes out at the top, zeros come in before the first
+                            half = _U(32 - 4 * some)
+                            w = w * _WHOLE[_U(some)] + eight_digits((t << half) << half)
+                            i += some
+                            break
+                    while is_digit(text, i):
+                        w = w * _U(10) + _U(text[i] - 48)
+                        i += 1
+                    if i == point:
+                        return
+                    ten = point - i
+                digits = i - began - int(ten < 0)
+                if digits > _DIGITS:
+                    # zeros before the first other digit need no room
+                    other = began
+                    while text[other] == 48 or text[other] == 46:
+                        other += 1
+                    if digits - max(other - began - 1, 0) > _DIGITS:
+                        return
+                if text[i] == 101 or text[i] == 69:
+                    i += 1
+                    less = text[i] == 45
+                    i += int(less or text[i] == 43)
+                    point, power = i, 0
+                    while is_digit(text, i):
+                        power = power * 10 + int(text[i]) - 48
+                        i += 1
+                    if not 0 < i - point <= 3:
+                        return
+                    ten += -power if less else power
+                if not _LEAST <= ten <= _MOST:
+                    return
+                # three roundings: of the digits, of the power and of the product
+                x = float(w) * _POWERS[_U(ten - _LEAST)]
+                if x > _LARGEST or (x < _SMALLEST and w > _U(0)):
+                    return
+                # integers are often in the middle, and exact
+                if ten != 0 or w > _EXACT:
+                    dropped = bits_of(x) & _DROPPED
+                    if _MIDDLE - _NEAR <= dropped <= _MIDDLE + _NEAR:
+                        return
+                out[k] = np.float32(x * (1 - 2 * minus))
+            k += 1
+            if text[i] <= 32:
+                i = beyond_space(text, i)
+            if text[i] != 44:
                 break
+            i += 1
+        # the list ends here, and perhaps those around it
+        items = k - began_list
+        while True:
             if text[i] != 93:
                 return
             i += 1
-            items = first if depth == 1 else second if depth == 2 else third
-            if depth == 3:
-                third = 0
-            elif depth == 2:
-                second = 0
             at = SIZES + depth - 1
             if context[at] >= 0 and context[at] != items:
                 return
@@ -193,3 +193,15 @@ def numerals(text: Any, context: Any) -> None:
             if depth == 0:
                 context[DEPTH], context[END], context[COUNT] = leaf, i, k
                 return
+            i = beyond_space(text, i)
+            if depth == 1:
+                first += 1
+                items = first
+            else:
+                second += 1
+                items = second
+            if text[i] == 44:
+                i += 1
+                break
+            if depth == 2:
+                second = 0
