@@ -137,7 +137,7 @@ def fastapi(bundle: Path) -> Asgi:
         found = await plane.infer(model, np.array(tensor.data, dtype=np.float32).reshape(tensor.shape))
         outputs = [
             OutputModel(name=key, datatype="FP64", shape=list(values.shape), data=values.ravel().tolist())
-            for key, values in vars(found).items()
+            for key, values in found._asdict().items()
         ]
         return InferredModel(model_name=model.name, model_version=model.version, outputs=outputs)
 

@@ -28,7 +28,7 @@ class Stream:
     def __init__(self, definitions: Mapping[str, str] | None = None) -> None:
         self._program = compiled(definitions)
         self._state = self._program.initial_state.copy()
-        self._last = -math.inf
+        self._last, self._bars = -math.inf, 0
         self._buffers = self._program.buffers(1)
         self._bar = np.zeros((len(COLUMNS), 1))
         self._out = np.empty((len(self._program.names), 1))
@@ -61,7 +61,7 @@ class Stream:
     @property
     def bars(self) -> int:
         """Bars accepted so far, those before a restored checkpoint included."""
-        return int(self._state[0])
+        return self._bars
 
     @property
     def last_timestamp(self) -> float | None:
@@ -83,7 +83,7 @@ class Stream:
         bar[0, 0], bar[1, 0], bar[2, 0] = open, high, low
         bar[3, 0], bar[4, 0], bar[5, 0] = close, volume, timestamp
         self._step()
-        self._last = float(timestamp)
+        self._last, self._bars = float(timestamp), self._bars + 1
         return self._out[:, 0].copy()
 
     def checkpoint(self) -> bytes:
@@ -93,6 +93,7 @@ class Stream:
     def restore(self, checkpoint: bytes) -> None:
         """Continue from `checkpoint`; StreamError if it is damaged or made by other definitions."""
         self._last, self._state[:] = unpack(checkpoint, self._program.digest, self._state.size)
+        self._bars = int(self._state[0])
 
 
 def pack(digest: bytes, last: float, state: Floats) -> bytes:

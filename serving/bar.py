@@ -1,5 +1,6 @@
 """A bar on the wire and inside the service."""
 
+import functools
 import math
 import re
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ class Bar(NamedTuple):
         return f"{self.symbol} {self.time}"
 
 
+@functools.lru_cache(maxsize=4096)  # symbols close together
 def iso(seconds: float) -> str:
     """Epoch seconds as ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()

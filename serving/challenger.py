@@ -34,7 +34,7 @@ from serving.model import Model, load_model
 from serving.patience import PATIENCE_SECONDS, Patience
 from serving.record import as_prediction
 from serving.resolver import AliasMissing, Pointer, Resolver
-from serving.runtime import Outputs
+from serving.runtime import Listed
 from serving.state import SymbolState
 
 SHADOW, CANARY = "challenger", "canary"
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
     """What the challenger says of one bar: row `row` of `outputs`, from its own features `vector`."""
 
     model: Model
-    outputs: Outputs
+    outputs: Listed
     row: int
     vector: NDArray[np.float64]
     log: PredictionLog
@@ -257,7 +257,7 @@ class Challenger:
         vectors, rows, windows = _rows(rival, scored, [])
         if not rows:
             return {}
-        outputs = rival.model.score(windows)
+        outputs = rival.model.score(windows).listed()
         log = self._logs[CANARY]
         return {i: Answer(rival.model, outputs, row, vectors[i], log) for row, i in enumerate(rows)}
 
@@ -296,7 +296,7 @@ class Challenger:
         vectors, rows, windows = _rows(rival, scored, history)
         if not rows:
             return
-        outputs = rival.model.score(windows)
+        outputs = rival.model.score(windows).listed()
         latency = (time.perf_counter() - started) * 1e3 / len(rows)
         now = self._clock.now().timestamp()
         with self._logging:

@@ -12,7 +12,7 @@ from core.timeframe import Timeframe
 from serving.artefact import Artefact
 from serving.bar import iso
 from serving.gaps import gap_rule
-from serving.runtime import Outputs, Runtime
+from serving.runtime import Listed, Outputs, Runtime
 from serving.state import States, SymbolState
 
 
@@ -52,10 +52,10 @@ class Model:
         """Probabilities of windows, float32 [N, T, F]."""
         return self.runtime.run(windows)
 
-    def signal(self, symbol: str, bar_time: float, outputs: Outputs, row: int, latency_ms: float) -> Signal:
+    def signal(self, symbol: str, bar_time: float, outputs: Listed, row: int, latency_ms: float) -> Signal:
         """The signal of row `row` of `outputs`; "hold", with the reasons, when it may not be traded."""
         manifest = self.manifest
-        probability = float(outputs.probability[row])
+        probability = outputs.probability[row]
         objections = self.objections(symbol)
         return Signal(
             symbol=symbol,
@@ -64,7 +64,7 @@ class Model:
             probability=probability,
             class_probabilities=_named(manifest.classes, outputs.class_probabilities[row]),
             base_probabilities=_named(manifest.base_models, outputs.base_probabilities[row]),
-            confidence=float(outputs.confidence[row]),
+            confidence=outputs.confidence[row],
             side="hold" if objections else side(probability, manifest.thresholds),
             tradable=not objections,
             reasons=objections,
@@ -97,8 +97,8 @@ class Model:
         )
 
 
-def _named(names: list[str], values: NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip(names, values.tolist(), strict=True))
+def _named(names: list[str], values: list[float]) -> dict[str, float]:
+    return dict(zip(names, values, strict=True))
 
 
 def load_model(artefact: Artefact) -> tuple[Model, States]:

@@ -147,7 +147,7 @@ class Plane:
             return _noted(model.warming(symbol, state.last, state.bars, _since(started)), state)
         canary = slot.challenger.view(symbol, state) if slot.challenger else None
         model, window = canary or (model, state.window)
-        outputs = model.score(window[None])
+        outputs = model.score(window[None]).listed()
         return _noted(model.signal(symbol, state.last, outputs, 0, _since(started)), state)
 
     def state(self, symbol: str, timeframe: str | None = None) -> tuple[Model, SymbolState]:
@@ -232,6 +232,8 @@ class Plane:
     def _by_slot(
         self, bars: Sequence[Bar], timeframe: str | None
     ) -> list[tuple[Slot, list[tuple[int, Bar]]]]:
+        if len(self.slots) == 1 and bars:
+            return [(self._slot(bars[0].symbol, timeframe), list(enumerate(bars)))]
         groups: dict[int, tuple[Slot, list[tuple[int, Bar]]]] = {}
         for at, bar in enumerate(bars):
             slot = self._slot(bar.symbol, timeframe)
@@ -252,7 +254,7 @@ class Plane:
         loaded = slot.require()
         model = loaded.model
         vectors, counts, warm, windows, gaps = self._push(loaded, bars)
-        outputs = model.score(windows) if len(windows) else None
+        outputs = model.score(windows).listed() if len(windows) else None
         canary = {}
         if slot.challenger is not None and slot.challenger.current is not None:
             states = [s for b in {b.symbol for b in bars} if (s := loaded.states.get(b)) is not None]

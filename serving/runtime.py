@@ -1,7 +1,6 @@
 """ONNX Runtime around one graph: from bytes, one thread, nothing read from beside it."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -28,8 +27,7 @@ _FAULTS = (
 _EXTERNAL = b"\x0a\x08location"
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(NamedTuple):
     """What the graph says of N windows: float64 [N], [N, M], [N] and [N, K]."""
 
     probability: NDArray[np.float64]
@@ -45,6 +43,19 @@ class Outputs:
             self.confidence[start:end],
             self.class_probabilities[start:end],
         )
+
+    def listed(self) -> "Listed":
+        """The same for reading one window after another."""
+        return Listed(*(values.tolist() for values in self))
+
+
+class Listed(NamedTuple):
+    """Outputs as lists of Python's numbers, by window."""
+
+    probability: list[float]
+    base_probabilities: list[list[float]]
+    confidence: list[float]
+    class_probabilities: list[list[float]]
 
 
 class Runtime:

@@ -12,6 +12,7 @@ from features.stream import Stream
 from serving.bar import Bar, iso
 from serving.errors import BarRefused, StaleBar, TooManySymbols
 from serving.gaps import Gap, Gaps
+from serving.window import Window
 
 HISTORY = 2048
 
@@ -48,7 +49,8 @@ class SymbolState:
         self.gaps = Gaps(rule)
         self._guard = threading.Lock()
         self.stream = Stream(definitions)
-        self.window = np.full((window, len(definitions)), np.nan, dtype=np.float32)  # [T, F]
+        self._window = Window(np.full((window, len(definitions)), np.nan, dtype=np.float32))
+        self._warm = False
         self._history = np.zeros((HISTORY, 6))
         self._kept = 0
         self._resumed = False
@@ -60,15 +62,21 @@ class SymbolState:
 
     def fill(self, rows: NDArray[np.float32]) -> None:
         """Make `rows`, float32 [t, F], the newest of the window; older ones are NaN when t < T."""
-        count = min(len(rows), len(self.window))
-        self.window[: len(self.window) - count] = np.nan
-        self.window[len(self.window) - count :] = rows[len(rows) - count :]
+        window = np.full(self.window.shape, np.nan, dtype=np.float32)
+        count = min(len(rows), len(window))
+        window[len(window) - count :] = rows[len(rows) - count :]
+        self._window, self._warm = Window(window), False
 
     def keep(self, window: int, rule: Callable[[float, float], int] | None) -> None:
         """Go on with the newest `window` rows and another rule on gaps."""
         with self._guard:
-            self.window = self.window[-window:].copy()
+            self._window = Window(self.window[-window:])
             self.gaps.rule = rule
+
+    @property
+    def window(self) -> NDArray[np.float32]:
+        """The newest rows of features [T, F], newest last; a view, good until the next bar."""
+        return self._window.rows
 
     @property
     def bars(self) -> int:
@@ -78,7 +86,9 @@ class SymbolState:
     @property
     def warm(self) -> bool:
         """True when every row of the window came after the warm-up of every feature."""
-        return self.stream.complete >= len(self.window)
+        # once it is, it stays
+        self._warm = self._warm or self.stream.complete >= self._window.length
+        return self._warm
 
     @property
     def last(self) -> float | None:
@@ -98,8 +108,7 @@ class SymbolState:
                 vector = self.stream.push(bar.open, bar.high, bar.low, bar.close, bar.volume, bar.timestamp)
             except StreamError as error:
                 raise BarRefused(str(error)) from error
-            self.window[:-1] = self.window[1:]
-            self.window[-1] = vector
+            self._window.push(vector)
             self._history[self._kept % HISTORY] = bar[1:]
             self._kept += 1
             if last is not None:
@@ -108,13 +117,14 @@ class SymbolState:
 
     def gap_reason(self) -> str | None:
         """What is missing from the window as of the last bar, in words; None when nothing is."""
-        return self.gaps.reason(self.bars, len(self.window))
+        return self.gaps.reason(self.bars, self._window.length)
 
     def snapshot(self) -> Snapshot:
         """The state between two bars."""
         with self._guard:
-            gaps, shape = self.gaps, (self.window.shape[0], self.window.shape[1])
-            checkpoint, rows = self.stream.checkpoint(), self.window.astype("<f4").tobytes()
+            gaps, window = self.gaps, self.window
+            shape = (window.shape[0], window.shape[1])
+            checkpoint, rows = self.stream.checkpoint(), window.astype("<f4").tobytes()
             return Snapshot(
                 self.symbol,
                 self.bars,
@@ -205,21 +215,23 @@ class States:
 
         `newest` has the last time of each symbol whose bars are accepted but not pushed, and is given these.
         """
-        last = dict(newest)
+        last: dict[str, float] = {}
+        unknown = False
         for bar in bars:
             bar.check()
             symbol = bar.symbol
-            before = last.get(symbol)
+            before = last.get(symbol, newest.get(symbol))
             if before is None:
                 known = self._symbols.get(symbol)
-                before = known.last if known else None
+                before, unknown = known.last if known else None, unknown or known is None
             if before is not None and bar.timestamp <= before:
                 raise StaleBar(
                     f"{bar.symbol} {bar.time} is not newer than the last bar at {iso(before)}: send each bar "
                     "once, in order; no bar of this request was used"
                 )
             last[symbol] = bar.timestamp
-        self._check_room(last.keys() - self._symbols.keys())
+        if unknown:
+            self._check_room((newest.keys() | last.keys()) - self._symbols.keys())
         newest.update(last)
 
     def _check_room(self, new: set[str]) -> None:
