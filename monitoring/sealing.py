@@ -10,7 +10,6 @@ what it was made of is removed, and from then on it stands for that.
 import fcntl
 import gc
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -156,7 +155,6 @@ class _Say(logging.Handler):
 
 
 if __name__ == "__main__":
-    os.nice(10)  # answers go first where cores are few
     gc.disable()  # nothing here refers to itself
     logging.getLogger().addHandler(_Say())
     _LOGGER.setLevel(logging.INFO)

@@ -85,9 +85,10 @@ class App:
         """Let a request in, by its head alone; ServingError when it is not answered. Ends with `leave`."""
         request.id = self.guard.request_id(request)
         request.admitted = self.guard.enter(request)
-        request.route, request.handler, request.parameters = self._router.find(
-            request.method, request.path, request.raw_path
-        )
+        if request.handler is None:
+            request.route, request.handler, request.parameters = self._router.find(
+                request.method, request.path, request.raw_path
+            )
 
     def leave(self, request: Request) -> None:
         """The request costs nothing any more; twice is harmless."""
@@ -100,6 +101,7 @@ class App:
         `alone`: there is no other connection whose requests could be answered together with it.
         """
         handler = request.handler
+        assert handler is not None
         try:
             encoding = request.headers.get(b"content-encoding")
             if encoding is not None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from serving.app import App
 
 DRAINED_BYTES = 64 * 1024
+_KNOWN_HEADS, _HEAD_BYTES = 1024, 1024
 _LINES = {
     status.value: b"HTTP/1.1 %d %s\r\ncontent-type: " % (status, status.phrase.encode())
     for status in HTTPStatus
@@ -53,8 +54,44 @@ def _head(response: Response, more: bytes) -> bytes:
     )  # fmt: skip
 
 
+class Heads:
+    """Requests by the bytes of their heads: a client mostly repeats itself, which need not be parsed again.
+
+    Only heads that say nothing of the connection are kept, the newest 1,024 of up to 1 KiB. What a head is
+    allowed is asked for every request.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[Request, int]] = {}
+
+    def whole(self, data: bytes, client: str) -> Request | None:
+        """The request that these bytes are, when they are just one of a known head; None otherwise."""
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._known.get(data[:end])
+        if known is None or len(data) - end != known[1]:
+            return None
+        return _like(known[0], client, data[end:])
+
+    def learn(self, data: bytes, request: Request) -> None:
+        """Keep the head of a request, when these bytes are that request and nothing else."""
+        end, headers = data.find(b"\r\n\r\n") + 4, request.headers
+        if end > _HEAD_BYTES or b"transfer-encoding" in headers or b"expect" in headers:
+            return
+        length = int(headers.get(b"content-length", 0))
+        if len(data) - end == length:
+            if len(self._known) >= _KNOWN_HEADS:
+                del self._known[next(iter(self._known))]
+            self._known[data[:end]] = _like(request, "", b""), length
+
+
+def _like(one: Request, client: str, body: bytes) -> Request:
+    """Another request of the same head."""
+    head = one.method, one.path, one.raw_path, one.query_string, one.headers
+    return Request(*head, client, body=body, route=one.route, handler=one.handler, parameters=one.parameters)
+
+
 class Connection(asyncio.Protocol):
-    """A connection that ends when its client stalls; `app` and `limits` are set by `connections`.
+    """A connection that ends when its client stalls; what it shares with others is set by `connections`.
 
     Requests that come before the one ahead of them is answered wait in line, unread beyond what has arrived.
     """
@@ -62,6 +99,7 @@ class Connection(asyncio.Protocol):
     app: "App"
     limits: Limits
     patience: Mapping[str, float]
+    heads: Heads
     _dated: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
 
     def __init__(
@@ -76,6 +114,8 @@ class Connection(asyncio.Protocol):
         # what follows a request that closes the connection must not cost that request its answer
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._url, self._headers = b"", list[tuple[bytes, bytes]]()
+        # a message has begun and is not complete
+        self._within, self._whole = False, b""
         # the request whose body is awaited
         self._request: Request | None = None
         self._body: bytes | bytearray = b""
@@ -118,8 +158,14 @@ class Connection(asyncio.Protocol):
         """Bytes of requests, in any pieces."""
         if self._ending or self._closing:
             return
+        whole = None if self._within else self.heads.whole(data, self._client)
+        if whole is not None:
+            self._take(whole)
+            return
         if self._request is None:
             self._head_bytes += len(data)
+        # where it begins with a request, that may be all of it
+        self._whole = b"" if self._within else data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -147,7 +193,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._url, self._headers = b"", []
+        self._url, self._headers, self._within = b"", [], True
         self._await("head")
 
     def on_url(self, url: bytes) -> None:
@@ -200,13 +246,14 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        request, self._request = self._request, None
+        request, self._request, self._within = self._request, None, False
+        data, self._whole = self._whole, b""
         if request is None:
             return
         request.body, self._body = bytes(self._body), b""
-        self._await("answer")
-        self._line.append((request, None, self._last_one))
-        self._advance()
+        if data and not self._last_one:
+            self.heads.learn(data, request)
+        self._answer(request)
 
     # --- the server's and the sweep's side
 
@@ -234,6 +281,17 @@ class Connection(asyncio.Protocol):
             self._refuse_request(self._request, self.app.refuse(self._request, BodyTimeout(waited)))
 
     # --- within
+
+    def _take(self, request: Request) -> None:
+        """A whole request that the parser has not seen."""
+        self._last_one = False
+        if self._line or self._let_in(request):
+            self._answer(request)
+
+    def _answer(self, request: Request) -> None:
+        self._await("answer")
+        self._line.append((request, None, self._last_one))
+        self._advance()
 
     @property
     def _unanswered(self) -> int:
@@ -377,7 +435,8 @@ def connections(app: "App", limits: Limits) -> type[Connection]:
         "next": limits.keep_alive_seconds,
         "end": limits.linger_seconds,
     }
-    return type("ServiceConnection", (Connection,), {"app": app, "limits": limits, "patience": patience})
+    members = {"app": app, "limits": limits, "patience": patience, "heads": Heads()}
+    return type("ServiceConnection", (Connection,), members)
 
 
 class Sweep:

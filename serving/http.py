@@ -53,7 +53,8 @@ class Request:
     """A request; its body is whole and unpacked when a handler sees it.
 
     Headers are by lower-case name, of one sent twice the last. `route` is the pattern that the path fits and
-    `parameters` the decoded variable parts of it. `admitted` is what the guard wants back.
+    `parameters` the decoded variable parts of it, both known with the `handler`. `admitted` is what the guard
+    wants back.
     """
 
     method: str
@@ -65,7 +66,7 @@ class Request:
     id: bytes = b""
     body: bytes = b""
     route: str = "unknown"
-    handler: "Handler" = field(default=lambda request: Response(404, b""), repr=False)
+    handler: "Handler | None" = None
     parameters: list[str] = field(default_factory=list)
     admitted: int = -1
     started: float = field(default_factory=time.perf_counter)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from serving.app import App
+from serving.connection import Heads
 from serving.http import Request, Response, answer
 from serving.plane import Plane
 from tests.serving.wire import Answer, Pipe, open_connection
@@ -150,3 +152,105 @@ def test_numbers_that_are_not_the_tensors_own_are_not_taken_for_them(app: App, b
     head = b"POST /v2/models/sp500-1d/infer HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body)
     written = _said(app, head + body).written
     assert b"has 0 values" in written
+
+
+def _ask(path: str, body: bytes = b"", *, method: str = "POST", more: bytes = b"") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n".encode()
+    return head + more + b"\r\n" + body
+
+
+def _window(value: float) -> bytes:
+    data = ",".join([repr(value)] * 356)
+    return f'{{"inputs":[{{"name":"features","shape":[1,4,89],"datatype":"FP32","data":[{data}]}}]}}'.encode()
+
+
+INFER = "/v2/models/sp500-1d/infer"
+REPEATED = [
+    *(_ask(INFER, _window(value)) for value in (0.25, 0.75, 0.25)),
+    *(_ask("/v1/signal/sp500", method="GET") for _ in range(3)),
+    *(_ask("/v1/signal/sp500?timeframe=1d", method="GET") for _ in range(2)),
+    *(_ask(INFER, body) for body in (b"{}", b"[]", b"{}")),
+    *(_ask("/v2/health/live", method="GET", more=b"x-request-id: mine\r\n") for _ in range(2)),
+    # one that holds another, and two in one piece
+    _ask(INFER, _ask("/v2/health/live", method="GET")),
+    _ask(INFER, _ask("/v2/health/live", method="GET")),
+    _ask("/v2/health/live", method="GET") * 2,
+    _ask("/v2/health/live", method="GET"),
+    _ask("/v1/signal/%73p500", method="GET"),
+    _ask(INFER, _window(0.5)),
+]
+
+
+def _answers(app: App, pieces: list[bytes]) -> list[tuple[int, bytes]]:
+    """Status and body of each answer, without what differs from one time to the next."""
+
+    async def inside() -> bytes:
+        connection, pipe = open_connection(app)
+        for piece in pieces:
+            connection.data_received(piece)
+            for _ in range(4):
+                await asyncio.sleep(0)
+        assert not pipe.closed
+        connection.connection_lost(None)
+        return bytes(pipe.written)
+
+    parts = asyncio.run(inside()).split(b"HTTP/1.1 ")[1:]
+    bodies = (part.partition(b"\r\n\r\n")[2] for part in parts)
+    return [
+        (int(part[:3]), re.sub(rb'"latency_ms":[0-9.e-]+', b"", body))
+        for part, body in zip(parts, bodies, strict=True)
+    ]
+
+
+def test_a_head_that_came_before_is_answered_as_when_it_is_parsed(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[bool] = []
+    look = Heads.whole
+
+    def whole(heads: Heads, data: bytes, client: str) -> Request | None:
+        found = look(heads, data, client)
+        known.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Heads, "whole", whole)
+    repeated = _answers(app, REPEATED)
+    # each kind is parsed the first time; two in one piece are not one
+    assert known == [digit == "1" for digit in "0110110101101010000"]
+    monkeypatch.setattr(Heads, "whole", lambda heads, data, client: None)
+    assert repeated == _answers(app, REPEATED)
+    raw = b"".join(REPEATED)
+    monkeypatch.setattr(Heads, "whole", look)
+    assert repeated == _answers(app, [raw[at : at + 97] for at in range(0, len(raw), 97)])
+
+
+def test_what_a_known_head_may_is_asked_every_time(app: App) -> None:
+    raw = _ask("/v1/signal/sp500", method="GET", more=b"authorization: Bearer first\r\n")
+
+    async def inside() -> list[bytes]:
+        found = []
+        for token in (b"first", b"second"):
+            app.guard._token = token
+            for _ in range(2):
+                connection, pipe = open_connection(app)
+                connection.heads = heads
+                connection.data_received(raw)
+                found.append(bytes(pipe.written[9:12]))
+                connection.connection_lost(None)
+        return found
+
+    heads = Heads()
+    assert asyncio.run(inside()) == [b"200", b"200", b"401", b"401"]
+
+
+def test_heads_are_forgotten_in_the_end(app: App) -> None:
+    heads = Heads()
+    for number in range(3000):
+        raw = _ask(f"/{number}", method="GET")
+        heads.learn(raw, Request("GET", f"/{number}", b"", b"", {b"content-length": b"0"}, ""))
+    assert len(heads._known) == 1024
+    assert heads.whole(_ask("/0", method="GET"), "") is None
+    assert heads.whole(_ask("/2999", method="GET"), "") is not None
+    long = _ask("/x", method="GET", more=b"x: " + b"y" * 2000 + b"\r\n")
+    heads.learn(long, Request("GET", "/x", b"", b"", {}, ""))
+    assert heads.whole(long, "") is None
