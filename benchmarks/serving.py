@@ -94,7 +94,7 @@ START = "start"
 CONCURRENCY = (1, 32)
 STARTS, CHECKED = 5, 20
 # the prediction log is sealed now and then, once in some of these turns
-LONGER = {"bars": 4.0}
+LONGER = {"bars": 2.0}
 # of a core; what a round may lose to others
 CALM = 0.1
 # percent; with more, the ratios beside it say little
@@ -237,13 +237,13 @@ class Workload:
 def measure(setting: Setting, servers: dict[str, Running], part: str) -> Iterator[Figure]:
     """The servers that can, answer what one part sends; the first round does not count.
 
-    A round that others disturb is taken again, as often as rounds are asked for at most.
+    A round that others disturb is taken again, as often as a third of the rounds asked for at most.
     """
     workload = Workload(part, setting.manifest, setting.seconds)
     names = [name for name in TAKING_PART[part] if name in servers]
     for concurrency in CONCURRENCY:
         rounds: list[Round] = []
-        for number in range(2 * setting.rounds + 1):
+        for number in range(4 * setting.rounds // 3 + 1):
             first = number % len(names)
             turns = {
                 name: _turn(setting, workload, name, servers[name], concurrency)
@@ -394,8 +394,8 @@ def main() -> None:
     every = [*TAKING_PART, START]
     parser.add_argument("parts", nargs="*", choices=[[], *every], help=f"default all: {', '.join(every)}")
     parser.add_argument("--bundle", type=Path, default=ROOT / "data" / "store" / "bundle")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each server that count")
-    parser.add_argument("--seconds", type=float, default=0.6, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each server that count")
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a turn")
     parser.add_argument("--peers", type=Path, default=PEERS, help="folder of the peers' environments")
     parser.add_argument("--no-peers", action="store_true", help="leave MLServer and mlflow out")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")

@@ -105,7 +105,8 @@ class App:
         try:
             encoding = request.headers.get(b"content-encoding")
             if encoding is not None:
-                request.body = decompress(request.body, encoding, self.limits.body_bytes)
+                request.text = decompress(request.body, encoding, self.limits.body_bytes)
+                request.start = 0
             if not isinstance(handler, Together):
                 found: Found = handler(request)
             elif alone:

@@ -70,7 +70,7 @@ class Heads:
         known = self._known.get(data[:end])
         if known is None or len(data) - end != known[1]:
             return None
-        return _like(known[0], client, data[end:])
+        return _like(known[0], client, data, end)
 
     def learn(self, data: bytes, request: Request) -> None:
         """Keep the head of a request, when these bytes are that request and nothing else."""
@@ -81,13 +81,13 @@ class Heads:
         if len(data) - end == length:
             if len(self._known) >= _KNOWN_HEADS:
                 del self._known[next(iter(self._known))]
-            self._known[data[:end]] = _like(request, "", b""), length
+            self._known[data[:end]] = _like(request), length
 
 
-def _like(one: Request, client: str, body: bytes) -> Request:
+def _like(one: Request, client: str = "", text: bytes = b"", start: int = 0) -> Request:
     """Another request of the same head."""
     head = one.method, one.path, one.raw_path, one.query_string, one.headers
-    return Request(*head, client, body=body, route=one.route, handler=one.handler, parameters=one.parameters)
+    return Request(*head, client, b"", text, start, one.route, one.handler, one.parameters)
 
 
 class Connection(asyncio.Protocol):
@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
         data, self._whole = self._whole, b""
         if request is None:
             return
-        request.body, self._body = bytes(self._body), b""
+        request.text, self._body = bytes(self._body), b""
         if data and not self._last_one:
             self.heads.learn(data, request)
         self._answer(request)

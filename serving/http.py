@@ -54,7 +54,7 @@ class Request:
 
     Headers are by lower-case name, of one sent twice the last. `route` is the pattern that the path fits and
     `parameters` the decoded variable parts of it, both known with the `handler`. `admitted` is what the guard
-    wants back.
+    wants back. The body is `text` from `start` on: a head that came along is not cut off.
     """
 
     method: str
@@ -64,12 +64,18 @@ class Request:
     headers: Mapping[bytes, bytes]
     client: str
     id: bytes = b""
-    body: bytes = b""
+    text: bytes = b""
+    start: int = 0
     route: str = "unknown"
     handler: "Handler | None" = None
     parameters: list[str] = field(default_factory=list)
     admitted: int = -1
     started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def body(self) -> bytes:
+        """What was sent, without its head."""
+        return self.text[self.start :] if self.start else self.text
 
     def query(self, name: str) -> str | None:
         """A parameter of the query by name; None when it is not given or empty, BadRequest for too many."""

@@ -35,27 +35,28 @@ class Lifted(NamedTuple):
     values: NDArray[np.float32]
 
 
-def lift(body: bytes, key: bytes = b"") -> Lifted | None:
-    """The list of numbers that is the first one after `key` in a JSON text; None when there is no plain one.
+def lift(text: bytes, start: int = 0, key: bytes = b"") -> Lifted | None:
+    """The list of numbers that is the first one after `key`, or `start`, in a JSON text from `start` on.
 
-    No number becomes an object: that takes a third of the time. The mark cannot be known to a client, so
-    whatever has it for a value had the list; text around it may be anything, and is judged by who reads it.
+    None when there is no plain one. No number becomes an object: that takes a third of the time. The mark
+    cannot be known to a client, so whatever has it for a value had the list; text around it may be anything,
+    and is judged by who reads it.
     """
-    start = body.find(b"[", body.find(key))
+    at = text.find(b"[", max(text.find(key, start), start))
     # after a backslash it would make a string of what is none
-    plain = start > 0 and body[start - 1 : start] != b"\\"
-    found = numbers_at(body, start) if plain else None
+    plain = at > start and text[at - 1 : at] != b"\\"
+    found = numbers_at(text, at) if plain else None
     if found is None:
         return None
     values, end = found
-    return Lifted(b"%b%b%b" % (body[:start], MARK, body[end:]), values)
+    return Lifted(b"%b%b%b" % (text[start:at], MARK, text[end:]), values)
 
 
 def read_lifted(
     request: Request, decoder: "msgspec.json.Decoder[T]", key: bytes = b""
 ) -> tuple[T, Lifted | None]:
     """The body, and the numbers lifted out of it, if any; BadRequest as if none had been."""
-    lifted = lift(request.body, key)
+    lifted = lift(request.text, request.start, key)
     if lifted is not None:
         try:
             return decoder.decode(lifted.text), lifted

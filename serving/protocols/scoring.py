@@ -85,7 +85,7 @@ def _read(plane: Plane, request: Request) -> _Asked:
             f"content-type {kind[:60].decode('ascii', 'replace')!r}: application/json is expected"
         )
     model = _only_model(plane)
-    body, lifted = read_lifted(request, _body, _KEYED if _KEYED in request.body else b"")
+    body, lifted = read_lifted(request, _body, _KEYED)
     given = [form for form in FORMS if getattr(body, form) is not msgspec.UNSET]
     if len(given) != 1:
         raise BadRequest(f"{given or 'no input'}: exactly one of {', '.join(FORMS)} is expected")
