@@ -148,11 +148,7 @@ class Connection(asyncio.Protocol):
         """The client went away; what is being answered is finished all the same."""
         self._server.connections.discard(self)  # type: ignore[arg-type]
         self._ending = True
-        for request in (self._request, *(waiting for waiting, *_ in self._line)):
-            if request is not None:
-                self.app.leave(request)
-        self._request = None
-        self._line.clear()
+        self._forget()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests, in any pieces."""
@@ -194,7 +190,8 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._url, self._headers, self._within = b"", [], True
-        self._await("head")
+        if not self._ending:
+            self._await("head")
 
     def on_url(self, url: bytes) -> None:
         """Some of the request's target."""
@@ -259,7 +256,9 @@ class Connection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server ends: so does the connection, once what has begun is answered."""
-        if self._request is None and self._unanswered == 0:
+        if self._awaited == "end":
+            self.transport.close()
+        elif self._request is None and self._unanswered == 0:
             self._end()
         else:
             self._shutting = True
@@ -416,12 +415,24 @@ class Connection(asyncio.Protocol):
         self.transport.write(refusal(status, message))
         self._end()
 
+    def _forget(self) -> None:
+        """What waits gets no answer."""
+        for request in (self._request, *(waiting for waiting, *_ in self._line)):
+            if request is not None:
+                self.app.leave(request)
+        self._request = None
+        self._line.clear()
+
     def _end(self) -> None:
         self._ending = True
+        self._forget()
         if self._unread and self.transport.can_write_eof():
             # closed at once, the kernel would take the answer back from a client that is still sending
             self.transport.write_eof()
             self._await("end")
+            if self._paused:
+                # neither its body nor its end would be noticed
+                self.transport.resume_reading()
         else:
             self.transport.close()
 

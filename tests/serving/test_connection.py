@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,7 @@ def test_a_websocket_behind_a_request_does_not_cost_that_its_answer(app: App) ->
     assert pipe.closed
 
 
+INFER = "/v2/models/sp500-1d/infer"
 DATA = b'"shape":[1,1,2],"name":"features","datatype":"FP32"'
 
 
@@ -154,6 +156,47 @@ def test_numbers_that_are_not_the_tensors_own_are_not_taken_for_them(app: App, b
     assert b"has 0 values" in written
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        # no text, no name, no key: what stands for numbers must be no better than they are
+        (INFER, b'{"x":"data","id":[1],"inputs":[{%s,"data":[1,2]}]}' % DATA),
+        (INFER, b'{"x":"data","outputs":[{"name":[1]}],"inputs":[{%s,"data":[1,2]}]}' % DATA),
+        (INFER, b'{"x":"data",[1]:2,"inputs":[{%s,"data":[1,2]}]}' % DATA),
+        ("/invocations", b'{"inputs":{[1]:[2]}}'),
+        ("/invocations", b'{"dataframe_split":{"x":"data","columns":[1],"data":[[2]]}}'),
+    ],
+)
+def test_a_list_of_numbers_where_none_belongs_is_refused_as_a_list(app: App, path: str, body: bytes) -> None:
+    ((status, said),) = _answers(app, [_ask(path, body)])
+    assert status == 400
+    assert b"body is not what is expected" in said
+    assert b"numbers " not in said
+
+
+@pytest.mark.parametrize("ahead", [b"", b"GET /v1/later HTTP/1.1\r\n\r\n"])
+def test_a_refused_body_with_others_around_it_does_not_keep_its_connection(app: App, ahead: bytes) -> None:
+    async def later() -> Response:
+        await asyncio.sleep(0.01)
+        return answer({})
+
+    app._router.add("GET", "/v1/later", lambda request: later())
+
+    async def inside() -> tuple[bytes, bool, bool]:
+        connection, pipe = open_connection(app)
+        pipe.can_write_eof, pipe.write_eof = lambda: True, lambda: None  # type: ignore[method-assign]
+        connection.data_received(ahead + _ask("/nope", b"{}") + _ask("/v2/health/live", method="GET"))
+        await asyncio.sleep(0.05)
+        reading = pipe.reading
+        connection.cut(time.monotonic() + app.limits.linger_seconds + 1)
+        return bytes(pipe.written), reading, pipe.closed
+
+    written, reading, closed = asyncio.run(inside())
+    assert written.endswith(b'see /openapi.json"}')
+    assert reading
+    assert closed
+
+
 def _ask(path: str, body: bytes = b"", *, method: str = "POST", more: bytes = b"") -> bytes:
     head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n".encode()
     return head + more + b"\r\n" + body
@@ -164,7 +207,6 @@ def _window(value: float) -> bytes:
     return f'{{"inputs":[{{"name":"features","shape":[1,4,89],"datatype":"FP32","data":[{data}]}}]}}'.encode()
 
 
-INFER = "/v2/models/sp500-1d/infer"
 REPEATED = [
     *(_ask(INFER, _window(value)) for value in (0.25, 0.75, 0.25)),
     *(_ask("/v1/signal/sp500", method="GET") for _ in range(3)),
