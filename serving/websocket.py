@@ -1,6 +1,10 @@
 """The WebSocket protocol of uvicorn, imported at the first handshake: a cold start does not pay for it."""
 
+import logging
 from typing import Any
+
+# uvicorn 0.54 says so of every handshake that is refused with a status and a reason, as ours are
+_NO_ERROR = "ASGI callable returned without completing handshake."
 
 
 def lazy_websocket(**arguments: Any) -> Any:
@@ -11,7 +15,12 @@ def lazy_websocket(**arguments: Any) -> Any:
     """
     from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+    logging.getLogger("uvicorn.error").addFilter(_is_error)
     return WebSocketsSansIOProtocol(**arguments)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.msg != _NO_ERROR
 
 
 def options(message_bytes: int, ping_seconds: float) -> dict[str, Any]:

@@ -119,7 +119,8 @@ class Streams:
             raise NotFound(f"path {request.path[:200]!r} is not a stream: connect to {PATH}")
         if self._open >= self._limits.streams:
             raise TooManyStreams(f"{self._open} streams are open, the limit: close one, or come back later")
-        asked = parse_qs(request.query_string.decode("ascii", "replace")).get("subscribe")
+        query = request.query_string.decode("ascii", "replace")
+        asked = parse_qs(query, keep_blank_values=True).get("subscribe")
         if asked is None:
             return None
         symbols = asked[0].split(",")

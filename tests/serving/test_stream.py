@@ -142,6 +142,7 @@ def test_subscriptions_change(live: Service, bars: pd.DataFrame) -> None:
         ({}, "/other", 404),
         ({}, f"?subscribe={'x' * 33}", 400),
         ({}, "?subscribe=,", 400),
+        ({}, "?subscribe=", 400),
     ],
 )
 def test_a_handshake_is_refused_with_a_reason(live: Service, options: Any, query: str, status: int) -> None:
@@ -149,6 +150,7 @@ def test_a_handshake_is_refused_with_a_reason(live: Service, options: Any, query
         _talk(live, lambda stream: stream.recv(), query, **options)
     assert caught.value.response.status_code == status
     assert json.loads(caught.value.response.body)["error"]
+    assert '"error"' not in live.stderr.read_text(), "a client's mistake is no fault of the service"
 
 
 def test_a_browser_sends_its_token_as_a_subprotocol(live: Service) -> None:
