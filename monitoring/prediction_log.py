@@ -219,10 +219,13 @@ class PredictionLog:
             self._sealer = subprocess.Popen(
                 command, cwd=root, env=child_environment(), stdin=subprocess.DEVNULL, process_group=0
             )
-            os.setpriority(os.PRIO_PROCESS, self._sealer.pid, NICE)
         except OSError as error:
             self._unsealed, self._seal_next = True, time.monotonic() + SEAL_SECONDS
             _warn("sealing_failed", self.directory, str(error))
+            return
+        # it seals at any rank: one that ended already, or a kernel that refuses, is no failure
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self._sealer.pid, NICE)
 
 
 def _children_seconds() -> float:
