@@ -62,7 +62,7 @@ class PredictionLog:
         """Lock the directory and start a journal; what an earlier run left is sealed in the background.
 
         A journal is full at `segment_rows`, or at the size that `retention` allows a segment. Retention is
-        applied after a segment is written and once an hour.
+        applied after a segment is written and, while rows come, once an hour.
 
         ServiceError when another process holds the directory.
         """

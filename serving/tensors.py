@@ -36,7 +36,7 @@ class Lifted(NamedTuple):
     values: NDArray[np.float32]
 
 
-def lift(text: bytes, start: int = 0, key: bytes = b"") -> Lifted | None:
+def lift(text: bytes, start: int, key: bytes) -> Lifted | None:
     """The list of numbers that is the first one after `key`, or `start`, in a JSON text from `start` on.
 
     None when there is no plain one. No number becomes an object: that takes a third of the time. The mark
@@ -51,9 +51,7 @@ def lift(text: bytes, start: int = 0, key: bytes = b"") -> Lifted | None:
     return Lifted(b"%b%b%b" % (text[start:at], MARK, text[end:]), values)
 
 
-def read_lifted(
-    request: Request, decoder: "msgspec.json.Decoder[T]", key: bytes = b""
-) -> tuple[T, Lifted | None]:
+def read_lifted(request: Request, decoder: "msgspec.json.Decoder[T]", key: bytes) -> tuple[T, Lifted | None]:
     """The body, and the numbers lifted out of it, if any; BadRequest as if none had been."""
     lifted = lift(request.text, request.start, key)
     if lifted is not None:
