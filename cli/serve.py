@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from core import log
 from core.files import canonical_json
@@ -77,6 +78,8 @@ def _lines(ready: "Ready", certificate: Path | None, settings: Settings) -> Iter
     given = f"--cacert {shlex.quote(str(certificate))} " if certificate else ""
     if settings.token is not None:
         given += '-H "authorization: Bearer $BELLWETHER_TOKEN" '
-    path = f"/v1/signal/{ready.models[0].manifest.symbol}" if ready.models else "/v2/health/ready"
+    path = "/v2/health/ready"
+    if ready.models:
+        path = "/v1/signal/" + quote(ready.models[0].manifest.symbol, safe="")
     yield f"  try   curl -s {given}{ready.url}{path}"
     yield f"  stop  ctrl-C, or kill {os.getpid()}"
