@@ -44,7 +44,11 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         given = record.args if isinstance(record.args, Mapping) and "%" not in str(record.msg) else {}
-        get(record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info, **given)
+        try:
+            get(record.name).log(record.levelno, record.getMessage(), exc_info=record.exc_info, **given)
+        except (TypeError, ValueError, KeyError):
+            # a message that lacks its fields, or a field of a name that is ours, is not the caller's fault
+            self.handleError(record)
 
 
 _FORWARD = _Forward()

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 # uvicorn ticks ten times a second
 SWEEP_TICKS = 10
 SPARE_DESCRIPTORS = 256
+# one that never comes holds a descriptor all that time, and is not counted among the connections
+HANDSHAKE_SECONDS = 2.0
 BACKLOG = 2048
 SEND_BUFFER = 128 * 1024
 # a peer that is told goodbye is waited for this long
@@ -247,7 +249,8 @@ def run(
     shown = f"[{host}]" if ":" in host else host
     # a background thread may hold the interpreter for this long before a request gets its turn
     sys.setswitchinterval(0.0005)
-    _raise_descriptor_limit(limits.connections * (1 if beside is None else 2))
+    # handshakes of TLS and peers of gRPC are not counted as connections
+    _raise_descriptor_limit(limits.connections * (1 + (beside is not None) + (certificate is not None)))
     url = f"{'https' if certificate else 'http'}://{shown}:{port}"
 
     def ready() -> None:
@@ -263,7 +266,7 @@ def _encryption(certificate: tls.Certificate | None, limits: Limits) -> dict[str
         return {}
     return {
         "ssl": certificate.context,
-        "ssl_handshake_timeout": limits.head_seconds,
+        "ssl_handshake_timeout": min(HANDSHAKE_SECONDS, limits.head_seconds),
         "ssl_shutdown_timeout": FAREWELL_SECONDS,
     }
 

@@ -35,14 +35,26 @@ def test_what_libraries_say_comes_in_the_same_form(out: io.StringIO) -> None:
     try:
         raise ValueError("no such thing")
     except ValueError:
-        logging.getLogger("asyncio").exception("task failed")
+        logging.getLogger("another.party").exception("task failed")
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [(line["component"], line["event"], line["level"]) for line in lines] == [
         ("uvicorn.error", "3 of five", "error"),
         ("third.party", "x", "warning"),
-        ("asyncio", "task failed", "error"),
+        ("another.party", "task failed", "error"),
     ]
     assert "no such thing" in lines[-1]["exception"]
+
+
+@pytest.mark.parametrize(
+    ("message", "args"), [("x %d", ("a",)), ("fault", ({"event": "x"},)), ("%(no)s", ({"event": "x"},))]
+)
+def test_a_record_that_fits_no_line_does_not_fail_who_logs(
+    out: io.StringIO, message: str, args: tuple[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    logging.getLogger("third.party").warning(message, *args)
+    logging.getLogger("third.party").warning("next")
+    assert json.loads(out.getvalue().splitlines()[-1])["event"] == "next"
 
 
 def test_a_mapping_is_the_fields_of_a_plain_message(out: io.StringIO) -> None:

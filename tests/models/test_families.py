@@ -21,6 +21,7 @@ from models.dataset import Dataset, windows
 from models.families import FAMILIES, get_families
 from models.families.base import Fitted, Options, Scaler, class_balance, inner_split
 from models.graph import DOUBLE, FLOAT, Graph
+from models.link_graph import link
 from models.onnx_export import _WRITERS, _last_row
 from models.targets import Target
 
@@ -272,8 +273,10 @@ def test_the_graph_says_what_the_model_says(name: str, fitted: Look, data: Datas
     x[np.random.default_rng(2).random(x.shape) < 0.1] = np.nan
     graph = Graph(name)
     window = graph.input("features", FLOAT, ["N", WINDOW, 10])
-    rows = window if FAMILIES[name].sequence else _last_row(graph, window)
-    graph.output(_WRITERS[name](graph, model, rows), "p", DOUBLE, ["N", len(data.classes) - 1])
+    last = _last_row(graph, window)
+    said = _WRITERS[name](graph, model, window if FAMILIES[name].sequence else last)
+    bases = link(graph, [said], len(data.classes), last)
+    graph.output(bases.probabilities.each(graph, 1), "p", DOUBLE, ["N", len(data.classes) - 1])
     session = onnxruntime.InferenceSession(graph.to_bytes(), providers=["CPUExecutionProvider"])
     (p,) = session.run(None, {"features": windows(x, TEST, WINDOW)})
     np.testing.assert_allclose(p, model.predict(x, TEST)[:, 1:], rtol=0, atol=1e-6)
