@@ -15,6 +15,7 @@ from core.settings import Settings
 from models.families import FAMILIES
 from pipelines.params import PARAMS_FILE
 from serving.metrics import Metrics
+from serving.protocols.metrics import HELP
 from serving.protocols.openapi import document
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,8 +31,8 @@ def render() -> str:
         "Made from the code by `python -m cli.reference`; a test keeps it true.",
         "## Commands",
         table(("command", "what it does"), _commands()),
-        "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by a gate. Every command but "
-        "`up` takes `--json`.",
+        "Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 refused by a gate, 130 ctrl-C (0 of "
+        "`serve` and `up`, which end so). Every command but `up` takes `--json`.",
         "## Parameters (`params.yaml`)",
         table(("parameter", "default", "meaning"), _parameters((ROOT / PARAMS_FILE).read_text())),
         "## Parameters of the model families (`train.<family>`)",
@@ -90,6 +91,8 @@ def _metrics() -> Iterator[tuple[str, str]]:
         shown: Any = metric
         if hasattr(shown, "name") and hasattr(shown, "text"):
             yield f"`{shown.name}`", shown.text
+    for name, text in HELP.items():
+        yield f"`{name}`", text
 
 
 if __name__ == "__main__":
