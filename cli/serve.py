@@ -1,5 +1,6 @@
 """`bellwether serve`: the inference service; imports nothing heavy."""
 
+import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from core import log
-from core.files import canonical_json
 from core.settings import Settings, disable_telemetry, load_settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def serve(asked: Asked, *, as_json: bool) -> None:
 
     def tell(ready: "Ready") -> None:
         if as_json:
-            print(canonical_json(_facts(ready)), end="", flush=True)
+            print(json.dumps(_facts(ready)), flush=True)
         else:
             print(*_lines(ready, asked.tls_cert or settings.tls_cert, settings), sep="\n", flush=True)
 
