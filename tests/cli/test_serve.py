@@ -85,7 +85,7 @@ def test_where_what_how_to_try_it_and_how_to_stop(
 
 def test_a_machine_reads_one_document(start: Callable[..., Started], bundle: Path) -> None:
     process = start("--bundle", str(bundle), "--grpc-port", "0", "--json")
-    told = json.loads("\n".join(_said(process, "}")))
+    told = json.loads(*_said(process, "{"))
     assert told.pop("url").startswith("http://127.0.0.1:")
     assert told.pop("grpc").startswith("127.0.0.1:")
     assert told == {

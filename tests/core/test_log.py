@@ -29,7 +29,7 @@ def test_lines_are_json_where_nobody_watches(out: io.StringIO) -> None:
 
 
 def test_what_libraries_say_comes_in_the_same_form(out: io.StringIO) -> None:
-    logging.getLogger("uvicorn.error").error("%d of %s", 3, "five")
+    logging.getLogger("a.server").error("%d of %s", 3, "five")
     logging.getLogger("third.party").warning("%(event)s", {"event": "x"})
     logging.getLogger("third.party").info("hidden")
     try:
@@ -38,7 +38,7 @@ def test_what_libraries_say_comes_in_the_same_form(out: io.StringIO) -> None:
         logging.getLogger("another.party").exception("task failed")
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [(line["component"], line["event"], line["level"]) for line in lines] == [
-        ("uvicorn.error", "3 of five", "error"),
+        ("a.server", "3 of five", "error"),
         ("third.party", "x", "warning"),
         ("another.party", "task failed", "error"),
     ]
