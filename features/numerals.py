@@ -1,10 +1,10 @@
 """JSON numbers into float32, as machine code: made by `features.compiler`, called by `serving.numerals`.
 
-Two thirds of the time of a general JSON parser here goes into making the exact double that float32 rounds
-anyway. This one multiplies the digits by a power of ten in double, which is off by less than four units in
-the last place, and gives up where that could change the float32: nearer than that to the middle between two
-of them. It gives up on all that is rare, too, and whoever called it takes the general way: so what it does
-return is, bit for bit, float32(float64(text)), and all of it was valid JSON.
+A general parser makes the exact double, which float32 rounds anyway. This one multiplies the digits by a
+power of ten in double, which is off by less than four units in the last place, and gives up where that could
+change the float32: nearer than that to the middle between two of them. It gives up on all that is rare, too,
+and whoever called it takes the general way: so what it does return is, bit for bit, float32(float64(text)),
+and all of it was valid JSON.
 
 Source of the eight digits at once: Daniel Lemire, "Number parsing at a gigabyte per second" (2021).
 """

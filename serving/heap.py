@@ -14,7 +14,7 @@ def settle() -> None:
 
     Requests leave hardly a cycle behind: looking for them as often as usual takes 5 % of their time. By
     itself malloc gives back what is free above 128 KiB and asks for it again: with bodies of 56 KB that is
-    33 page faults a request, a fifth of its time.
+    33 page faults a request, a sixth of its time.
     """
     gc.collect()
     gc.freeze()

@@ -39,7 +39,7 @@ class Lifted(NamedTuple):
 def lift(text: bytes, start: int, key: bytes) -> Lifted | None:
     """The list of numbers that is the first one after `key`, or `start`, in a JSON text from `start` on.
 
-    None when there is no plain one. No number becomes an object: that takes a third of the time. The mark
+    None when there is no plain one. No number becomes an object: that takes a quarter of the time. The mark
     cannot be known to a client, so whatever has it for a value had the list; text around it may be anything,
     and is judged by who reads it.
     """
