@@ -38,7 +38,7 @@ __all__ = ["Prediction", "PredictionLog", "Retention", "feature_columns", "read"
 SEAL_SECONDS = 3.0
 LOOK_SECONDS = 3600.0
 AGE_SECONDS = 86_400.0
-# answers go first where cores are few: from its first instruction on, importing is half of its time
+# answers go first where cores are few; set from outside, as importing is half of the sealer's time
 NICE = 19
 # Sealing may take one part of a core's time in ten, whatever the load.
 SEAL_REST = 9.0
