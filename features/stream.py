@@ -30,10 +30,10 @@ class Stream:
         self._state = self._program.initial_state.copy()
         self._last, self._bars = -math.inf, 0
         self._buffers = self._program.buffers(1)
-        self._bar = np.zeros((len(COLUMNS), 1))
-        self._out = np.empty((len(self._program.names), 1))
+        self._bar, self._vector = np.zeros(len(COLUMNS)), np.empty(len(self._program.names))
         # finds or compiles the machine code now, not at the first bar
-        self._step = self._program.step(self._bar, self._state, self._buffers, self._out)
+        columns, out = self._bar.reshape(-1, 1), self._vector.reshape(-1, 1)
+        self._step = self._program.step(columns, self._state, self._buffers, out)
 
     @property
     def names(self) -> list[str]:
@@ -80,11 +80,11 @@ class Stream:
         if reason is not None:
             raise StreamError(reason)
         bar = self._bar
-        bar[0, 0], bar[1, 0], bar[2, 0] = open, high, low
-        bar[3, 0], bar[4, 0], bar[5, 0] = close, volume, timestamp
+        bar[0], bar[1], bar[2] = open, high, low
+        bar[3], bar[4], bar[5] = close, volume, timestamp
         self._step()
         self._last, self._bars = float(timestamp), self._bars + 1
-        return self._out[:, 0].copy()
+        return self._vector.copy()
 
     def checkpoint(self) -> bytes:
         """The state as bytes; `restore` continues from it bit for bit."""

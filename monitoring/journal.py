@@ -16,11 +16,12 @@ from pathlib import Path
 from core.errors import ArtifactError
 
 _HEADER = struct.Struct("<III")
+_ABOUT, _SUM = struct.Struct("<II"), struct.Struct("<I")
 
 
 def _header(payload: bytes) -> bytes:
-    first = struct.pack("<II", len(payload), zlib.crc32(payload))
-    return first + struct.pack("<I", zlib.crc32(first))
+    about = _ABOUT.pack(len(payload), zlib.crc32(payload))
+    return about + _SUM.pack(zlib.crc32(about))
 
 
 class Journal:

@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -14,14 +13,8 @@ ROTATE_BYTES = 50 * 1024 * 1024
 HIDDEN = "***"
 
 
-class _Line(NamedTuple):
-    when: float
-    client: str
-    method: str
-    path: str
-    status: int
-    milliseconds: float
-    request_id: bytes
+# when, client, method, path, status, milliseconds, request id
+_Line = tuple[float, str, str, str, int, float, bytes]
 
 
 class AccessLog:
@@ -44,7 +37,7 @@ class AccessLog:
             self._queue.popleft()
             self._dropped += 1
         self._queue.append(
-            _Line(time.time(), request.client, request.method, request.path, status, milliseconds, request.id)
+            (time.time(), request.client, request.method, request.path, status, milliseconds, request.id)
         )
 
     def drain(self) -> None:
@@ -60,16 +53,17 @@ class AccessLog:
             file.write(b"\n".join(lines) + b"\n")
 
     def _encoded(self, line: _Line) -> bytes:
+        when, client, method, path, status, milliseconds, request_id = line
         return msgspec.json.encode(
             {
                 "event": "request",
-                "timestamp": round(line.when, 3),
-                "request_id": self._hidden(line.request_id.decode("ascii", "replace")),
-                "client": line.client,
-                "method": line.method,
-                "path": self._hidden(line.path)[:300],
-                "status": line.status,
-                "ms": round(line.milliseconds, 3),
+                "timestamp": round(when, 3),
+                "request_id": self._hidden(request_id.decode("ascii", "replace")),
+                "client": client,
+                "method": method,
+                "path": self._hidden(path)[:300],
+                "status": status,
+                "ms": round(milliseconds, 3),
             }
         )
 

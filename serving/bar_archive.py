@@ -7,7 +7,6 @@ scored. Files roll at a size; the oldest go once checkpoints no longer need them
 limit.
 """
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,8 +89,8 @@ def _number(path: Path) -> int:
 
 
 def _pack(bar: Bar) -> bytes:
-    symbol = os.fsencode(bar.symbol)
-    return bytes((len(symbol),)) + symbol + _VALUES.pack(*bar[1:])
+    symbol = bar.symbol.encode()
+    return b"%c%b%b" % (len(symbol), symbol, _VALUES.pack(*bar[1:]))
 
 
 def _unpack(record: bytes, path: Path) -> Iterator[Bar]:
@@ -100,7 +99,7 @@ def _unpack(record: bytes, path: Path) -> Iterator[Bar]:
         while offset < len(record):
             begin = offset + 1
             end = begin + record[offset]
-            yield Bar(os.fsdecode(record[begin:end]), *_VALUES.unpack_from(record, end))
+            yield Bar(record[begin:end].decode(), *_VALUES.unpack_from(record, end))
             offset = end + _VALUES.size
-    except struct.error as error:
+    except (struct.error, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} holds a record of another format: move it elsewhere") from error

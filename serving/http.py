@@ -48,8 +48,7 @@ class Limits:
     ping_seconds: float = 4.0
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """A request; its body is whole and unpacked when a handler sees it.
 
     Headers are by lower-case name, of one sent twice the last. `route` is the pattern that the path fits and
@@ -68,9 +67,9 @@ class Request:
     start: int = 0
     route: str = "unknown"
     handler: "Handler | None" = None
-    parameters: list[str] = field(default_factory=list)
+    parameters: list[str] = []
     admitted: int = -1
-    started: float = field(default_factory=time.perf_counter)
+    started: float = msgspec.field(default_factory=time.perf_counter)
 
     @property
     def body(self) -> bytes:
@@ -91,14 +90,13 @@ class Request:
         return decode(self.body, decoder)
 
 
-@dataclass(slots=True)
-class Response:
+class Response(msgspec.Struct):
     """An answer; `body` is sent as it is. With `close` the connection ends after it."""
 
     status: int
     body: bytes
     content_type: bytes = b"application/json"
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = []
     close: bool = False
 
 

@@ -52,13 +52,12 @@ class Histogram:
 
     def __init__(self, name: str, text: str, label: str, buckets: Sequence[float] = LATENCY_BUCKETS) -> None:
         self.name, self.text, self.label, self.buckets = name, text, label, buckets
-        self._counts: dict[str, list[int]] = {}
+        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(buckets) + 1))
         self._sums: defaultdict[str, float] = defaultdict(float)
 
     def observe(self, value: str, seconds: float) -> None:
         """Count one duration."""
-        counts = self._counts.setdefault(value, [0] * (len(self.buckets) + 1))
-        counts[bisect_left(self.buckets, seconds)] += 1
+        self._counts[value][bisect_left(self.buckets, seconds)] += 1
         self._sums[value] += seconds
 
     def lines(self) -> Iterator[str]:

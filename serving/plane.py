@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple, cast
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -34,7 +34,7 @@ TOGETHER = 8 * CHUNK
 INLINE_WINDOWS = 8
 
 
-class BarsAsked(NamedTuple):
+class BarsAsked(msgspec.Struct, frozen=True):
     """The bars of one request, and the timeframe it names."""
 
     bars: Sequence[Bar]
@@ -47,7 +47,7 @@ class Answers:
     def __init__(self, asked: Sequence[BarsAsked]) -> None:
         self.asked = asked
         self.faults: list[ServingError | None] = [None] * len(asked)
-        self.signals: list[list[Signal]] = [[cast("Signal", None)] * len(bars) for bars, _ in asked]
+        self.signals: list[list[Signal]] = [[cast("Signal", None)] * len(each.bars) for each in asked]
 
 
 @dataclass
@@ -56,16 +56,11 @@ class Chunk:
 
     slot: Slot
     bars: list[Bar] = field(default_factory=list)
-    _places: list[tuple[list[Signal], int]] = field(default_factory=list)
-
-    def add(self, bar: Bar, signals: list[Signal], at: int) -> None:
-        """One more, whose signal is `signals[at]`."""
-        self.bars.append(bar)
-        self._places.append((signals, at))
+    places: list[tuple[list[Signal], int]] = field(default_factory=list)
 
     def put(self, found: Sequence[Signal]) -> None:
         """The signals of the bars, in order."""
-        for (signals, at), signal in zip(self._places, found, strict=True):
+        for (signals, at), signal in zip(self.places, found, strict=True):
             signals[at] = signal
 
 
@@ -207,38 +202,42 @@ class Plane:
 
     def _plan(self, answers: Answers) -> list[Chunk]:
         """The bars of all requests by model, in order, all of them checked; chunks of at most CHUNK bars."""
-        newest: dict[int, dict[str, float]] = {}
-        chunks: dict[int, list[Chunk]] = {}
+        newest: dict[Slot, dict[str, float]] = {slot: {} for slot in self.slots}
+        chunks: dict[Slot, list[Chunk]] = {slot: [] for slot in self.slots}
         latest = self._clock.now().timestamp() + AHEAD_SECONDS
-        for number, (bars, timeframe) in enumerate(answers.asked):
+        for number, (asked, signals) in enumerate(zip(answers.asked, answers.signals, strict=True)):
             try:
-                _check_clock(bars, latest)
-                groups = self._by_slot(bars, timeframe)
-                for slot, group in groups:
-                    known = newest.setdefault(id(slot), {})
-                    slot.require().states.check([bar for _, bar in group], known)
+                groups = self._by_slot(asked)
+                # all of them before any is noted: what refuses a request leaves nothing of it behind
+                for slot, closes in [
+                    (slot, slot.require().states.check(bars, newest[slot], latest))
+                    for slot, (_, bars) in groups.items()
+                ]:
+                    newest[slot].update(closes)
             except ServingError as error:
                 self.metrics.bars_refused.add(type(error).__name__)
                 answers.faults[number] = error
                 continue
-            for slot, group in groups:
-                own = chunks.setdefault(id(slot), [])
-                for at, bar in group:
+            for slot, (places, bars) in groups.items():
+                own = chunks[slot]
+                for at, bar in zip(places, bars, strict=True):
                     if not own or len(own[-1].bars) >= CHUNK:
                         own.append(Chunk(slot))
-                    own[-1].add(bar, answers.signals[number], at)
+                    own[-1].bars.append(bar)
+                    own[-1].places.append((signals, at))
         return [chunk for own in chunks.values() for chunk in own]
 
-    def _by_slot(
-        self, bars: Sequence[Bar], timeframe: str | None
-    ) -> list[tuple[Slot, list[tuple[int, Bar]]]]:
+    def _by_slot(self, asked: BarsAsked) -> dict[Slot, tuple[Sequence[int], Sequence[Bar]]]:
+        """The bars of a request by the model they are for, and where they stand in it."""
+        bars = asked.bars
         if len(self.slots) == 1 and bars:
-            return [(self._slot(bars[0].symbol, timeframe), list(enumerate(bars)))]
-        groups: dict[int, tuple[Slot, list[tuple[int, Bar]]]] = {}
+            return {self._slot(bars[0].symbol, asked.timeframe): (range(len(bars)), bars)}
+        groups: dict[Slot, tuple[list[int], list[Bar]]] = {}
         for at, bar in enumerate(bars):
-            slot = self._slot(bar.symbol, timeframe)
-            groups.setdefault(id(slot), (slot, []))[1].append((at, bar))
-        return list(groups.values())
+            places, own = groups.setdefault(self._slot(bar.symbol, asked.timeframe), ([], []))
+            places.append(at)
+            own.append(bar)
+        return dict(groups)
 
     def _told(self, answers: Answers) -> list[list[Signal] | ServingError]:
         found: list[list[Signal] | ServingError] = []
@@ -260,25 +259,29 @@ class Plane:
             states = [s for b in {b.symbol for b in bars} if (s := loaded.states.get(b)) is not None]
             canary = slot.challenger.advance(Scored(bars, vectors, warm, windows, states))
         latency = _since(started) / len(bars)
-        signals, row = [], 0
+        signals, own, row = [], [], 0
         logs: dict[PredictionLog, list[tuple[int, NDArray[np.float64]]]] = {}
-        for i, (bar, vector, count) in enumerate(zip(bars, vectors, counts, strict=True)):
-            if (answer := canary.get(i)) is not None:
+        for i, bar in enumerate(bars):
+            if i in canary:
+                answer = canary[i]
                 signal = answer.model.signal(bar.symbol, bar.timestamp, answer.outputs, answer.row, latency)
                 logs.setdefault(answer.log, []).append((i, answer.vector))
                 self.metrics.predictions.add(model.name, answer.model.version)
             elif outputs is None or not warm[i]:
-                signal = model.warming(bar.symbol, bar.timestamp, count, latency)
+                signal = model.warming(bar.symbol, bar.timestamp, counts[i], latency)
             else:
                 signal = model.signal(bar.symbol, bar.timestamp, outputs, row, latency)
-                assert slot.log is not None
-                logs.setdefault(slot.log, []).append((i, vector))
-                self.metrics.predictions.add(model.name, model.version)
+                own.append((i, vectors[i]))
             signals.append(signal)
             row += warm[i]
+        if own:
+            assert slot.log is not None
+            logs[slot.log] = own
+            self.metrics.predictions.add(model.name, model.version, amount=len(own))
         for log, rows in logs.items():
             self._log(log, rows, bars, signals)
-        chunk.put(self._remembered(slot, bars, signals, gaps))
+        self._archive(slot, bars, signals, gaps)
+        chunk.put(signals)
 
     def _log(
         self,
@@ -298,21 +301,17 @@ class Plane:
                 changes = {"side": "hold", "tradable": False, "reasons": reasons}
                 signals[i] = msgspec.structs.replace(signals[i], **changes)
 
-    def _remembered(
-        self, slot: Slot, bars: list[Bar], signals: list[Signal], gaps: list[str | None]
-    ) -> list[Signal]:
+    def _archive(self, slot: Slot, bars: list[Bar], signals: list[Signal], gaps: list[str | None]) -> None:
         """Archive the bars before they are answered, and say what is missing among them."""
-        notes = [[gap] if gap else [] for gap in gaps]
+        notes = [(i, gap) for i, gap in enumerate(gaps) if gap]
         try:
             if slot.memory is not None:
                 slot.memory.append(bars)
         except OSError as error:
             self.metrics.state_errors.add(signals[0].model)
-            notes = [[*note, f"the bar could not be archived: {error}"] for note in notes]
-        return [
-            msgspec.structs.replace(signal, reasons=[*signal.reasons, *note]) if note else signal
-            for signal, note in zip(signals, notes, strict=True)
-        ]
+            notes += [(i, f"the bar could not be archived: {error}") for i in range(len(bars))]
+        for i, note in notes:
+            signals[i] = msgspec.structs.replace(signals[i], reasons=[*signals[i].reasons, note])
 
     def _push(
         self, loaded: Loaded, bars: list[Bar]
@@ -337,16 +336,6 @@ class Plane:
                 windows[rows] = state.window
                 rows += 1
         return vectors, counts, warm, windows[:rows], gaps
-
-
-def _check_clock(bars: Sequence[Bar], latest: float) -> None:
-    """BarRefused for a close that has not come: after it, every bar of the market would be stale."""
-    for bar in bars:
-        if bar.timestamp > latest:
-            raise BarRefused(
-                f"{bar.symbol} {bar.time} is more than a day after this machine's clock: a bar is sent once "
-                "it has closed; send its close in UTC, or mend the clock"
-            )
 
 
 def check_windows(model: Model, windows: NDArray[np.float32]) -> None:

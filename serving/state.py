@@ -102,17 +102,19 @@ class SymbolState:
 
     def push(self, bar: Bar) -> NDArray[np.float64]:
         """Features [F] as of this bar's close, also appended to the window; refused bars change nothing."""
-        last = self.last
+        stream = self.stream
+        last = stream.last_timestamp
+        _, closed, opened, high, low, close, volume = bar
         with self._guard:
             try:
-                vector = self.stream.push(bar.open, bar.high, bar.low, bar.close, bar.volume, bar.timestamp)
+                vector = stream.push(opened, high, low, close, volume, closed)
             except StreamError as error:
                 raise BarRefused(str(error)) from error
             self._window.push(vector)
             self._history[self._kept % HISTORY] = bar[1:]
             self._kept += 1
             if last is not None:
-                self.gaps.note(last, bar.timestamp, self.bars)
+                self.gaps.note(last, closed, stream.bars)
         return vector
 
     def gap_reason(self) -> str | None:
@@ -210,16 +212,23 @@ class States:
     def _new(self, symbol: str) -> SymbolState:
         return SymbolState(symbol, self.definitions, self.window, self.rule)
 
-    def check(self, bars: Sequence[Bar], newest: dict[str, float]) -> None:
-        """Raise unless every bar is sound and newer than the one before it of its symbol; changes nothing.
+    def check(self, bars: Sequence[Bar], newest: Mapping[str, float], latest: float) -> dict[str, float]:
+        """The last close of each symbol, if every bar is sound, newer than the one before it of its symbol
+        and closed by `latest`; raises otherwise.
 
-        `newest` has the last time of each symbol whose bars are accepted but not pushed, and is given these.
+        `newest` has the last close of each symbol whose bars are accepted but not pushed. Changes nothing.
         """
         last: dict[str, float] = {}
         unknown = False
         for bar in bars:
             bar.check()
             symbol = bar.symbol
+            if bar.timestamp > latest:
+                # after it, every bar of the market would be stale
+                raise BarRefused(
+                    f"{symbol} {bar.time} is more than a day after this machine's clock: a bar is sent once "
+                    "it has closed; send its close in UTC, or mend the clock"
+                )
             before = last.get(symbol, newest.get(symbol))
             if before is None:
                 known = self._symbols.get(symbol)
@@ -232,7 +241,7 @@ class States:
             last[symbol] = bar.timestamp
         if unknown:
             self._check_room((newest.keys() | last.keys()) - self._symbols.keys())
-        newest.update(last)
+        return last
 
     def _check_room(self, new: set[str]) -> None:
         if len(self._symbols) + len(new) > self.limit:

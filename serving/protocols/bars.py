@@ -1,6 +1,6 @@
 """POST /v1/bars: raw bars in, signals out."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 
@@ -58,16 +58,15 @@ def routes(router: Router, plane: Plane, limits: Limits) -> None:
     def post(requests: list[Request]) -> list[Found]:
         read = [_read(limits, request.body) for request in requests]
         asked = [each for each in read if isinstance(each, Asked)]
-        answers = iter(zip(asked, plane.bars_together([each.asked for each in asked]), strict=True))
+        answers = iter(zip(asked, plane.bars_together(asked), strict=True))
         return [each if isinstance(each, ServingError) else _answer(plane, *next(answers)) for each in read]
 
     router.add("POST", "/v1/bars", Together(post))
 
 
-class Asked(NamedTuple):
+class Asked(BarsAsked, frozen=True):
     """What a body asks, and whether it is {"bars": […]} or one bar alone."""
 
-    asked: BarsAsked
     many: bool
 
     def shape(self, signals: list[Signal]) -> Signal | SignalsBody:
@@ -77,12 +76,15 @@ class Asked(NamedTuple):
 
 def read(limits: Limits, body: bytes) -> Asked:
     """A JSON bar, or {"bars": […]}; BadRequest or BarRefused says what is wrong."""
-    if b'"bars"' in body and decode(body, _probe).bars is not msgspec.UNSET:
-        return Asked(_read_many(limits, decode(body, _many).bars), many=True)
-    if body.lstrip()[:1] == b"[":
-        raise BadRequest('a list: send {"bars": […]}')
-    one = decode(body, _one)
-    return Asked(BarsAsked([one.bar()], one.timeframe), many=False)
+    try:
+        one = decode(body, _one)
+    except BadRequest:
+        if body.lstrip().startswith(b"["):
+            raise BadRequest('a list: send {"bars": […]}') from None
+        if b'"bars"' not in body or decode(body, _probe).bars is msgspec.UNSET:
+            raise
+        return _read_many(limits, decode(body, _many).bars)
+    return Asked([one.bar()], one.timeframe, many=False)
 
 
 def _read(limits: Limits, body: bytes) -> Asked | ServingError:
@@ -92,13 +94,13 @@ def _read(limits: Limits, body: bytes) -> Asked | ServingError:
         return error
 
 
-def _read_many(limits: Limits, bodies: list[BarBody]) -> BarsAsked:
+def _read_many(limits: Limits, bodies: list[BarBody]) -> Asked:
     if not 1 <= len(bodies) <= limits.bars:
         raise BadRequest(f"{len(bodies)} bars: 1 to {limits.bars} are accepted in one request")
     timeframes = {body.timeframe for body in bodies}
     if len(timeframes) > 1:
         raise BadRequest("bars of several timeframes: send one request per timeframe")
-    return BarsAsked([body.bar() for body in bodies], timeframes.pop())
+    return Asked([body.bar() for body in bodies], timeframes.pop(), many=True)
 
 
 def _answer(plane: Plane, asked: Asked, signals: list[Signal] | ServingError | None) -> Found:
@@ -108,4 +110,4 @@ def _answer(plane: Plane, asked: Asked, signals: list[Signal] | ServingError | N
 
 
 async def _later(plane: Plane, asked: Asked) -> Response:
-    return answer(asked.shape(await plane.bars(*asked.asked)))
+    return answer(asked.shape(await plane.bars(asked.bars, asked.timeframe)))

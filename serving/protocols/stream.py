@@ -162,7 +162,7 @@ class Streams:
             if reads_only:
                 raise BadRequest("this stream only reads: connect without ?subscribe to send bars")
             asked = read(self._limits, body)
-            return asked.shape(await self._plane.bars(*asked.asked))
+            return asked.shape(await self._plane.bars(asked.bars, asked.timeframe))
         except ServingError as error:
             return {"error": str(error), "status": error.status}
         finally:

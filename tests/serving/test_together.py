@@ -19,7 +19,7 @@ from serving.bar import Bar
 from serving.errors import BarRefused, ServingError, StaleBar
 from serving.http import Limits
 from serving.plane import CHUNK, INLINE_WINDOWS, TOGETHER, BarsAsked, Plane
-from tests.serving.kit import as_body
+from tests.serving.kit import as_body, make_bundle
 from tests.serving.wire import open_connection, run
 
 NewPlane = Callable[[Path], Plane]
@@ -95,6 +95,18 @@ def test_the_plane_says_who_was_refused_and_moves_no_refused_bar(
     refused = "\n".join(plane.metrics.bars_refused.lines())
     assert 'reason="BarRefused"} 1' in refused
     assert 'reason="StaleBar"} 1' in refused
+
+
+def test_what_refuses_a_request_at_one_model_leaves_nothing_of_it_at_another(
+    new_plane: NewPlane, bundle: Path, tmp_path: Path, bars: pd.DataFrame
+) -> None:
+    plane = new_plane(bundle)
+    plane.slots += new_plane(make_bundle(tmp_path / "other", bars, symbol="dax")).slots
+    [fresh] = _bars(bars.iloc[601:602])
+    [stale] = _bars(bars.iloc[600:601], "dax")
+    found = plane.bars_together([BarsAsked([fresh, stale], None), BarsAsked([fresh], None)])
+    assert [type(each) for each in found] == [StaleBar, list]
+    assert plane.state("sp500")[1].last == fresh.timestamp
 
 
 def test_symbols_beyond_the_limit_are_counted_over_all_that_came_together(
