@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=65535,
-        description="port of the service's gRPC form; 0 takes a free one; unset: no gRPC",
+        description="port of the service's gRPC form; 0 takes a free one; unset or empty: no gRPC",
     )
     token: SecretStr | None = Field(
         None, description="bearer token, 16 characters or more; required for any non-loopback bind"
@@ -110,10 +110,10 @@ class Settings(BaseSettings):
             )
         return token
 
-    @field_validator("tls_cert", "tls_key", mode="before")
+    @field_validator("grpc_port", "tls_cert", "tls_key", mode="before")
     @classmethod
-    def _none_when_empty(cls, path: object) -> object:
-        return path or None
+    def _none_when_empty(cls, given: object) -> object:
+        return None if given == "" else given
 
     @cached_property
     def var_dir(self) -> Path:

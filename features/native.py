@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,12 +65,17 @@ def addresses(names: tuple[str, ...]) -> tuple[int, ...]:
 def _addresses(names: tuple[str, ...]) -> tuple[int, ...]:
     if sources() != _IMPORTED:
         raise ArtifactError("the feature engine's sources changed since this process began: start it again")
-    lacking = [name for name in names if not _is_loaded(name) and _cached(kernel_cache(), name) is None]
-    if lacking and not _compile(lacking, kernel_cache()):
+    lacking = _lacking(names)
+    # with what else a machine will want: the service then starts without a compiler
+    if lacking and not _compile([*lacking, *_lacking(set(PROGRAMS) - set(lacking))], kernel_cache()):
         with TemporaryDirectory(prefix="bellwether-kernels-") as place:
             _compile(lacking, Path(place))
             return tuple(_address(name, Path(place)) for name in names)
     return tuple(_address(name, kernel_cache()) for name in names)
+
+
+def _lacking(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not _is_loaded(name) and _cached(kernel_cache(), name) is None]
 
 
 def symbol_of(name: str) -> str:

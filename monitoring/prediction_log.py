@@ -37,6 +37,7 @@ __all__ = ["Prediction", "PredictionLog", "Retention", "feature_columns", "read"
 
 SEAL_SECONDS = 3.0
 LOOK_SECONDS = 3600.0
+ROLL_SECONDS = 60.0
 AGE_SECONDS = 86_400.0
 # answers go first where cores are few; set from outside, as importing is half of the sealer's time
 NICE = 19
@@ -71,7 +72,7 @@ class PredictionLog:
         self._lock_file = claim(directory, _ONE_WRITER)
         self._segment_rows, self._sync_seconds = segment_rows, sync_seconds
         self._retention = retention or Retention()
-        self._looked = -math.inf
+        self._looked = self._roll_next = -math.inf
         self._names = list(feature_names)
         self._full: list[Journal] = []
         self._sealer: subprocess.Popen[bytes] | None = None
@@ -97,7 +98,8 @@ class PredictionLog:
             if not self._rows:
                 self._due = time.monotonic() + AGE_SECONDS
             self._rows += len(predictions)
-            if self._rows >= self._segment_rows or self._journal.size >= self._retention.segment_bytes:
+            full = self._rows >= self._segment_rows or self._journal.size >= self._retention.segment_bytes
+            if full and time.monotonic() >= self._roll_next:
                 self._try_to_roll()
         # asking is a tenth of telling
         if not self._dirty.is_set():
@@ -156,7 +158,7 @@ class PredictionLog:
             self._roll(self._names)
         except OSError as error:
             # the rows are written: the journal grows until another can be begun
-            self._due = time.monotonic() + LOOK_SECONDS
+            self._roll_next = self._due = time.monotonic() + ROLL_SECONDS
             _warn("roll_failed", self.directory, str(error))
 
     def _background(self) -> None:

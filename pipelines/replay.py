@@ -132,8 +132,12 @@ def _service(settings: Settings, bundle: Path, url: str | None) -> Iterator[str]
     process = subprocess.Popen(
         [sys.executable, "-m", "cli.main", "serve", "--bundle", str(bundle), "--port", "0", "--fresh"],
         cwd=settings.home,
+        # on loopback for this replay alone: the settings of the service that runs are not for it
         env=child_environment(
-            BELLWETHER_HOME=str(settings.home), BELLWETHER_TLS_CERT="", BELLWETHER_TLS_KEY=""
+            BELLWETHER_HOME=str(settings.home),
+            BELLWETHER_GRPC_PORT="",
+            BELLWETHER_TLS_CERT="",
+            BELLWETHER_TLS_KEY="",
         ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

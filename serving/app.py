@@ -145,9 +145,9 @@ class App:
             task.add_done_callback(self._tasks.discard)
             return
         self.leave(request)
-        deliver(found)
-        # the client has its answer already
+        # before the answers to those in line behind it
         self.note(request, found.status)
+        deliver(found)
 
     async def _later(self, request: Request, found: Awaitable[Response], deliver: Deliver) -> None:
         try:

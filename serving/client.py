@@ -23,6 +23,11 @@ class _Answer(msgspec.Struct):
     signals: list[Signal]
 
 
+# certificates that are no public authority's are named by SSL_CERT_FILE
+_KINDS: dict[str, type[http.client.HTTPConnection]] = {
+    "http": http.client.HTTPConnection,
+    "https": http.client.HTTPSConnection,
+}
 _decoder = msgspec.json.Decoder(_Answer)
 
 
@@ -85,15 +90,17 @@ def _posted(
 def connect(url: str) -> http.client.HTTPConnection:
     """A connection to the service at `url`; nothing is sent yet."""
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    kind = _KINDS.get(parts.scheme)
+    if kind is None or not parts.hostname:
         raise ServiceError(f"url {url!r}: an address such as http://127.0.0.1:8080 is expected")
-    return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=60)
+    return kind(parts.hostname, parts.port, timeout=60)
 
 
 def post(connection: http.client.HTTPConnection, path: str, body: object, token: str | None = None) -> bytes:
     """Post JSON and return the answer's body; ServiceError on any refusal."""
     headers = {"content-type": "application/json", **({"authorization": f"Bearer {token}"} if token else {})}
-    where = f"http://{connection.host}:{connection.port}"
+    where = f"{'https' if isinstance(connection, http.client.HTTPSConnection) else 'http'}://"
+    where += f"{connection.host}:{connection.port}"
     try:
         connection.request("POST", path, msgspec.json.encode(body), headers)
         response = connection.getresponse()

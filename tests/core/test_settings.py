@@ -63,11 +63,14 @@ def test_the_shortest_token_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert token.get_secret_value() == "sixteen-letters!"
 
 
-def test_an_empty_certificate_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_certificate_or_grpc_port_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BELLWETHER_GRPC_PORT", "")
     monkeypatch.setenv("BELLWETHER_TLS_CERT", "")
     monkeypatch.setenv("BELLWETHER_TLS_KEY", "key.pem")
     settings = load_settings()
-    assert (settings.tls_cert, settings.tls_key) == (None, Path("key.pem"))
+    assert (settings.grpc_port, settings.tls_cert, settings.tls_key) == (None, None, Path("key.pem"))
+    monkeypatch.setenv("BELLWETHER_GRPC_PORT", "0")
+    assert load_settings().grpc_port == 0
 
 
 def test_telemetry_is_off_here_and_in_children(monkeypatch: pytest.MonkeyPatch) -> None:

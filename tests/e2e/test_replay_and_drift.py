@@ -1,5 +1,6 @@
 """A model as of a day meets the bars that came after it: the crash is flagged, a quiet year is not."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ def judge(
     return run, checkout.json("replay", *days), checkout.json("drift", *days)
 
 
-def test_the_crash_of_2008_is_flagged(first_run: FirstRun) -> None:
+def test_the_crash_of_2008_is_flagged(first_run: FirstRun, monkeypatch: pytest.MonkeyPatch) -> None:
     checkout, _ = first_run
-    run, replayed, verdict = judge(checkout, "2007-06-29", "2007-07-02", "2009-03-09")
+    # of a service that runs beside the replay's own
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("BELLWETHER_GRPC_PORT", str(taken.getsockname()[1]))
+        run, replayed, verdict = judge(checkout, "2007-06-29", "2007-07-02", "2009-03-09")
     assert run["data"]["last"][:10] == "2007-06-29"
     assert run["alias"] == "challenger"
     assert replayed["version"] == run["version"]

@@ -12,6 +12,7 @@ import pytest
 from core.errors import ArtifactError, ServiceError
 from monitoring import prediction_log
 from monitoring.journal import Journal
+from monitoring.log_files import last_number
 from monitoring.prediction_log import Prediction, PredictionLog, Retention, feature_columns, read
 from monitoring.sealing import seal
 
@@ -205,23 +206,31 @@ def test_a_journal_that_cannot_be_begun_is_begun_later(
     log = PredictionLog(tmp_path, NAMES, segment_rows=3, sync_seconds=0.01)
     log.append(_prediction(0), _prediction(1))
 
+    tried = []
+
     def broken(*_: object) -> None:
+        tried.append(time.monotonic())
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("monitoring.prediction_log.ROLL_SECONDS", 0.1)
     with monkeypatch.context() as patch:
-        # the rows, then the names that begin the next journal
-        writes = iter([os.write])
+        # the rows, then the names that begin the next journal, then rows again
+        writes = iter([os.write, broken, os.write, os.write])
         if fails == "open":
             patch.setattr("monitoring.prediction_log.Journal", broken)
         else:
             patch.setattr(os, "write", lambda *given: next(writes, broken)(*given))
-        log.append(_prediction(2))
-    for i in range(3, 6):
-        log.append(_prediction(i))
+        for i in range(2, 5):
+            log.append(_prediction(i))
+    # not at every row: the disk has enough to do
+    assert len(tried) == 1
+    for i in range(5, 12):
         time.sleep(0.05)
+        log.append(_prediction(i))
     log.close()
-    assert [row["probability"] for row in read(tmp_path).to_pylist()] == [0.5 + i / 1e6 for i in range(6)]
+    assert [row["probability"] for row in read(tmp_path).to_pylist()] == [0.5 + i / 1e6 for i in range(12)]
     assert not log.damaged
+    assert last_number(tmp_path) > 1
 
 
 def _sealed(directory: Path) -> bool:

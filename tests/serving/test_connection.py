@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from serving.access_log import AccessLog
 from serving.app import App
 from serving.connection import Heads
 from serving.http import Request, Response, answer
@@ -41,6 +42,24 @@ def test_the_rest_of_a_refused_body_is_not_answered_too(app: App) -> None:
     written = _said(app, b"POST /nope HTTP/1.1\r\n" + CHUNKED + b"zz\r\n").written
     assert written.startswith(b"HTTP/1.1 404")
     assert written.count(b"HTTP/1.1") == 1
+
+
+def test_the_access_log_has_requests_in_the_order_of_their_answers(
+    new_plane: Callable[[Path], Plane], bundle: Path, tmp_path: Path
+) -> None:
+    log = AccessLog(tmp_path / "access.jsonl")
+    app = App(new_plane(bundle), access_log=log)
+
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(0)
+        return answer("slow")
+
+    app._router.add("GET", "/slow", slow)
+    said = _said(app, b"GET /slow HTTP/1.1\r\n\r\nGET /v2 HTTP/1.1\r\n\r\nGET /ping HTTP/1.1\r\n\r\n")
+    assert said.written.count(b"HTTP/1.1 200") == 3
+    log.drain()
+    lines = map(msgspec.json.decode, (tmp_path / "access.jsonl").read_text().splitlines())
+    assert [line["path"] for line in lines] == ["/slow", "/v2", "/ping"]
 
 
 def test_a_large_answer_that_hardly_packs_is_packed_once(app: App) -> None:

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from websockets.asyncio.client import connect
 
-from core.errors import UsageError
-from serving import tls
+from core.errors import ServiceError, UsageError
+from serving import client, tls
 from serving.grpc import open_inference_pb2 as pb
 from serving.grpc.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.serving.kit import Service, as_body
@@ -91,6 +91,18 @@ def test_bars_and_large_answers_pass(live: Service, context: ssl.SSLContext, bar
         windows = {"name": "features", "datatype": "FP32", "shape": [2000, 4, 89], "data": [0.5] * 712_000}
         answer = client.post("/v2/models/sp500-1d/infer", json={"inputs": [windows]})
         assert answer.json()["outputs"][0]["shape"] == [2000]
+
+
+def test_our_own_client_passes(
+    live: Service, pair: Pair, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = bars.iloc[601:650]
+    times = (some.index.as_unit("ns").asi8 / 1e9).tolist()
+    rows = [(time, *values) for time, values in zip(times, some.to_numpy().tolist(), strict=True)]
+    with pytest.raises(ServiceError, match=r"https://127.0.0.1:\d+ .*certificate"):
+        client.replay(live.url, rows, "nikkei")
+    monkeypatch.setenv("SSL_CERT_FILE", str(pair[0]))
+    assert client.replay(live.url, rows, "nikkei").bars == 49
 
 
 def test_a_websocket_passes(live: Service, context: ssl.SSLContext, bars: pd.DataFrame) -> None:
