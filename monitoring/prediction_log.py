@@ -72,7 +72,7 @@ class PredictionLog:
         self._lock_file = claim(directory, _ONE_WRITER)
         self._segment_rows, self._sync_seconds = segment_rows, sync_seconds
         self._retention = retention or Retention()
-        self._looked = self._roll_next = -math.inf
+        self._looked = -math.inf
         self._names = list(feature_names)
         self._full: list[Journal] = []
         self._sealer: subprocess.Popen[bytes] | None = None
@@ -144,7 +144,7 @@ class PredictionLog:
             path.unlink(missing_ok=True)
             raise
         self._journal, self._number, self._names = journal, number, names
-        self._rows, self._due = 0, math.inf
+        self._rows, self._due, self._roll_next = 0, math.inf, -math.inf
 
     def _roll(self, names: list[str]) -> None:
         """Begin the next journal; OSError leaves the present one in use."""

@@ -135,6 +135,8 @@ def _service(settings: Settings, bundle: Path, url: str | None) -> Iterator[str]
         # on loopback for this replay alone: the settings of the service that runs are not for it
         env=child_environment(
             BELLWETHER_HOME=str(settings.home),
+            BELLWETHER_HOST="127.0.0.1",
+            BELLWETHER_RATE_LIMIT="0",
             BELLWETHER_GRPC_PORT="",
             BELLWETHER_TLS_CERT="",
             BELLWETHER_TLS_KEY="",

@@ -89,11 +89,14 @@ def _posted(
 
 def connect(url: str) -> http.client.HTTPConnection:
     """A connection to the service at `url`; nothing is sent yet."""
-    parts = urlsplit(url)
-    kind = _KINDS.get(parts.scheme)
-    if kind is None or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        kind, host, port = _KINDS[parts.scheme], parts.hostname or "", parts.port
+    except (KeyError, ValueError):
+        host = ""
+    if not host:
         raise ServiceError(f"url {url!r}: an address such as http://127.0.0.1:8080 is expected")
-    return kind(parts.hostname, parts.port, timeout=60)
+    return kind(host, port or kind.default_port, timeout=60)
 
 
 def post(connection: http.client.HTTPConnection, path: str, body: object, token: str | None = None) -> bytes:

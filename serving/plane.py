@@ -207,10 +207,11 @@ class Plane:
         latest = self._clock.now().timestamp() + AHEAD_SECONDS
         for number, (asked, signals) in enumerate(zip(answers.asked, answers.signals, strict=True)):
             try:
+                _check_clock(asked.bars, latest)
                 groups = self._by_slot(asked)
                 # all of them before any is noted: what refuses a request leaves nothing of it behind
                 for slot, closes in [
-                    (slot, slot.require().states.check(bars, newest[slot], latest))
+                    (slot, slot.require().states.check(bars, newest[slot]))
                     for slot, (_, bars) in groups.items()
                 ]:
                     newest[slot].update(closes)
@@ -336,6 +337,16 @@ class Plane:
                 windows[rows] = state.window
                 rows += 1
         return vectors, counts, warm, windows[:rows], gaps
+
+
+def _check_clock(bars: Sequence[Bar], latest: float) -> None:
+    """BarRefused for a close that has not come: after it, every bar of the market would be stale."""
+    for bar in bars:
+        if bar.timestamp > latest:
+            raise BarRefused(
+                f"{bar.symbol} {bar.time} is more than a day after this machine's clock: a bar is sent once "
+                "it has closed; send its close in UTC, or mend the clock"
+            )
 
 
 def check_windows(model: Model, windows: NDArray[np.float32]) -> None:

@@ -212,9 +212,8 @@ class States:
     def _new(self, symbol: str) -> SymbolState:
         return SymbolState(symbol, self.definitions, self.window, self.rule)
 
-    def check(self, bars: Sequence[Bar], newest: Mapping[str, float], latest: float) -> dict[str, float]:
-        """The last close of each symbol, if every bar is sound, newer than the one before it of its symbol
-        and closed by `latest`; raises otherwise.
+    def check(self, bars: Sequence[Bar], newest: Mapping[str, float]) -> dict[str, float]:
+        """The last close of each symbol; raises unless every bar is sound and newer than its symbol's last.
 
         `newest` has the last close of each symbol whose bars are accepted but not pushed. Changes nothing.
         """
@@ -223,12 +222,6 @@ class States:
         for bar in bars:
             bar.check()
             symbol = bar.symbol
-            if bar.timestamp > latest:
-                # after it, every bar of the market would be stale
-                raise BarRefused(
-                    f"{symbol} {bar.time} is more than a day after this machine's clock: a bar is sent once "
-                    "it has closed; send its close in UTC, or mend the clock"
-                )
             before = last.get(symbol, newest.get(symbol))
             if before is None:
                 known = self._symbols.get(symbol)

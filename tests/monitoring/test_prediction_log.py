@@ -233,6 +233,22 @@ def test_a_journal_that_cannot_be_begun_is_begun_later(
     assert last_number(tmp_path) > 1
 
 
+def test_a_failure_to_begin_a_journal_does_not_hold_up_the_one_after_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = PredictionLog(tmp_path, NAMES, segment_rows=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("monitoring.prediction_log.Journal", broken)
+        log.append(_prediction(0), _prediction(1))
+    log.use_features(["other"])
+    log.append(_prediction(2, ["other"]), _prediction(3, ["other"]))
+    assert last_number(tmp_path) == 3
+    log.close()
+
+
 def _sealed(directory: Path) -> bool:
     """Whether a segment is written while the log is open."""
     deadline = time.monotonic() + 20

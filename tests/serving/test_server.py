@@ -47,7 +47,7 @@ def test_replay_says_when_no_service_answers() -> None:
         replay("http://127.0.0.1:9", [(1.0, 1.0, 1.0, 1.0, 1.0, 1.0)], "sp500")
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "https://x", "http://"])
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http://x:http", "http://[::1"])
 def test_replay_refuses_a_strange_address(url: str) -> None:
     with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:8080"):
         post(connect(url), "/v1/bars", {})
@@ -91,3 +91,18 @@ def test_who_keeps_the_end_waiting_is_cut_and_counted(bundle: Path, tmp_path: Pa
         ("connections_cut", "warning"),
     ]
     assert lines[-1]["connections"] == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://127.0.0.1:8080", "127.0.0.1", 8080),
+        ("http://[::1]:8080/", "::1", 8080),
+        ("http://[fe80::abcd]", "fe80::abcd", 80),
+        ("https://[2001:db8::1]", "2001:db8::1", 443),
+        ("https://signals.example:8443", "signals.example", 8443),
+    ],
+)
+def test_the_client_finds_host_and_port(url: str, host: str, port: int) -> None:
+    connection = connect(url)
+    assert (connection.host, connection.port) == (host, port)

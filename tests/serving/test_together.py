@@ -163,6 +163,9 @@ def test_a_bar_that_cannot_have_closed_yet_is_refused_and_costs_its_symbol_nothi
     ahead = known._replace(timestamp=known.timestamp + 86_401)
     [fault] = plane.bars_together([BarsAsked([ahead], None)])
     assert isinstance(fault, BarRefused)
+    # whatever else is wrong: one who takes a 409 for "sent already" would go on
+    [fault] = plane.bars_together([BarsAsked([known, known, ahead], None)])
+    assert isinstance(fault, BarRefused)
     assert "more than a day after this machine's clock" in str(fault)
     with pytest.raises(BarRefused):
         asyncio.run(plane.bars([known, ahead]))
