@@ -52,7 +52,7 @@ class Bar(NamedTuple):
         return f"{self.symbol} {self.time}"
 
 
-@functools.lru_cache(maxsize=4096)  # symbols close together
+@functools.lru_cache(maxsize=512)  # symbols close together
 def iso(seconds: float) -> str:
     """Epoch seconds as ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
