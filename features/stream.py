@@ -28,7 +28,9 @@ class Stream:
     def __init__(self, definitions: Mapping[str, str] | None = None) -> None:
         self._program = compiled(definitions)
         self._state = self._program.initial_state.copy()
-        self._last, self._bars = -math.inf, 0
+        self._last = -math.inf
+        self.bars = 0
+        """Bars accepted so far, those before a restored checkpoint included."""
         self._buffers = self._program.buffers(1)
         self._bar, self._vector = np.zeros(len(COLUMNS)), np.empty(len(self._program.names))
         # finds or compiles the machine code now, not at the first bar
@@ -59,11 +61,6 @@ class Stream:
         return self._program.complete(self._state)
 
     @property
-    def bars(self) -> int:
-        """Bars accepted so far, those before a restored checkpoint included."""
-        return self._bars
-
-    @property
     def last_timestamp(self) -> float | None:
         """Close of the last accepted bar in epoch seconds UTC; None before the first."""
         return self._last if self._last > -math.inf else None
@@ -83,7 +80,8 @@ class Stream:
         bar[0], bar[1], bar[2] = open, high, low
         bar[3], bar[4], bar[5] = close, volume, timestamp
         self._step()
-        self._last, self._bars = float(timestamp), self._bars + 1
+        self._last = float(timestamp)
+        self.bars += 1
         return self._vector.copy()
 
     def checkpoint(self) -> bytes:
@@ -93,7 +91,7 @@ class Stream:
     def restore(self, checkpoint: bytes) -> None:
         """Continue from `checkpoint`; StreamError if it is damaged or made by other definitions."""
         self._last, self._state[:] = unpack(checkpoint, self._program.digest, self._state.size)
-        self._bars = int(self._state[0])
+        self.bars = int(self._state[0])
 
 
 def pack(digest: bytes, last: float, state: Floats) -> bytes:

@@ -8,6 +8,7 @@ weights are multiplied out in double when they are written.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,8 +96,8 @@ def _embed(graph: Graph, model: Any, tensors: Tensors, windows: str, *, bias: bo
     tail = graph.last_steps(windows, model.window)
     # The mean once per row of the window: one long stretch is subtracted faster than T short ones.
     centred = graph.node("Sub", [tail, graph.const(np.tile(model.mean, (model.window, 1)), np.float32)])
-    fill: dict[str, Any] = {"imputed_value_floats": [0.0], "replaced_value_float": float("nan")}
-    filled = graph.node("Imputer", [centred], domain="ai.onnx.ml", **fill)
+    # Every number is above minus infinity and stays; NaN is not, and becomes 0, the mean.
+    filled = graph.node("ThresholdedRelu", [centred], alpha=-math.inf)
     rows = graph.node("Reshape", [filled, graph.indices(-1, len(model.mean))])
     weight = tensors["embed.weight"].astype(np.float64)
     if len(weight) < WIDE:

@@ -46,7 +46,7 @@ def refusal(status: int, message: str) -> bytes:
 
 
 def _head(response: Response, more: bytes) -> bytes:
-    own = b"".join([b"%s: %s\r\n" % pair for pair in response.headers])
+    own = b"".join([b"%s: %s\r\n" % pair for pair in response.headers]) if response.headers else b""
     if response.close:
         own += b"connection: close\r\n"
     return b"%s%s\r\ncontent-length: %d\r\n%s%s\r\n" % (
@@ -288,7 +288,7 @@ class Connection(asyncio.Protocol):
             self._answer(request)
 
     def _answer(self, request: Request) -> None:
-        self._await("answer")
+        self._awaited, self._deadline = "answer", math.inf
         self._line.append((request, None, self._last_one))
         self._advance()
 
@@ -362,7 +362,8 @@ class Connection(asyncio.Protocol):
     def _deliver(self, request: Request, last: bool, response: Response) -> None:
         self._busy = False
         self._write(request, response, last)
-        self._advance()
+        if self._line or self._paused or self._request is not None:
+            self._advance()
 
     def _write(self, request: Request, response: Response, last: bool) -> None:
         if self._ending:

@@ -113,7 +113,7 @@ def test_what_the_families_share_is_computed_once(export_bytes: bytes) -> None:
     model = onnx.load_from_string(export_bytes)
     ops = [node.op_type for node in model.graph.node]
     assert ops.count("Cast") == 5  # of the last row, and of the logits of four networks
-    assert ops.count("IsNaN") == ops.count("Imputer") == ops.count("Sigmoid") == 1
+    assert ops.count("IsNaN") == ops.count("ThresholdedRelu") == ops.count("Sigmoid") == 1
     assert ops.count("Slice") == 0
     assert len(ops) <= 92
 
