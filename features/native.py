@@ -67,7 +67,7 @@ def _addresses(names: tuple[str, ...]) -> tuple[int, ...]:
         raise ArtifactError("the feature engine's sources changed since this process began: start it again")
     lacking = _lacking(names)
     # with what else a machine will want: the service then starts without a compiler
-    if lacking and not _compile([*lacking, *_lacking(set(PROGRAMS) - set(lacking))], kernel_cache()):
+    if lacking and not _compile(_lacking(dict.fromkeys([*names, *PROGRAMS])), kernel_cache()):
         with TemporaryDirectory(prefix="bellwether-kernels-") as place:
             _compile(lacking, Path(place))
             return tuple(_address(name, Path(place)) for name in names)

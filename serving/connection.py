@@ -288,7 +288,7 @@ class Connection(asyncio.Protocol):
             self._answer(request)
 
     def _answer(self, request: Request) -> None:
-        self._awaited, self._deadline = "answer", math.inf
+        self._await("answer")
         self._line.append((request, None, self._last_one))
         self._advance()
 
@@ -362,8 +362,7 @@ class Connection(asyncio.Protocol):
     def _deliver(self, request: Request, last: bool, response: Response) -> None:
         self._busy = False
         self._write(request, response, last)
-        if self._line or self._paused or self._request is not None:
-            self._advance()
+        self._advance()
 
     def _write(self, request: Request, response: Response, last: bool) -> None:
         if self._ending:

@@ -92,10 +92,8 @@ class Guard:
             if self._declared(request) > SMALL_BODY:
                 raise BodyTooLarge("a probe has no body: send none")
             return -1
-        if self._rate > 0:
-            self.check_rate(request)
-        if self._token is not None:
-            self.authorise(request)
+        self.check_rate(request)
+        self.authorise(request)
         if self._running >= self._limits.concurrency:
             raise Overloaded(f"{self._running} requests are being answered, the limit: send it again later")
         size = self._declared(request)

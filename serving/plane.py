@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import cast
@@ -209,17 +209,16 @@ class Plane:
             try:
                 _check_clock(asked.bars, latest)
                 groups = self._by_slot(asked)
-                # all of them before any is noted: what refuses a request leaves nothing of it behind
-                for slot, closes in [
-                    (slot, slot.require().states.check(bars, newest[slot]))
-                    for slot, (_, bars) in groups.items()
-                ]:
-                    newest[slot].update(closes)
+                closes = [
+                    slot.require().states.check(bars, newest[slot]) for slot, (_, bars) in groups.items()
+                ]
             except ServingError as error:
                 self.metrics.bars_refused.add(type(error).__name__)
                 answers.faults[number] = error
                 continue
-            for slot, (places, bars) in groups.items():
+            # noted once all hold: what refuses a request leaves nothing of it behind
+            for (slot, (places, bars)), last in zip(groups.items(), closes, strict=True):
+                newest[slot].update(last)
                 own = chunks[slot]
                 for at, bar in zip(places, bars, strict=True):
                     if not own or len(own[-1].bars) >= CHUNK:
@@ -228,7 +227,7 @@ class Plane:
                     own[-1].places.append((signals, at))
         return [chunk for own in chunks.values() for chunk in own]
 
-    def _by_slot(self, asked: BarsAsked) -> dict[Slot, tuple[Sequence[int], Sequence[Bar]]]:
+    def _by_slot(self, asked: BarsAsked) -> Mapping[Slot, tuple[Sequence[int], Sequence[Bar]]]:
         """The bars of a request by the model they are for, and where they stand in it."""
         bars = asked.bars
         if len(self.slots) == 1 and bars:
@@ -238,7 +237,7 @@ class Plane:
             places, own = groups.setdefault(self._slot(bar.symbol, asked.timeframe), ([], []))
             places.append(at)
             own.append(bar)
-        return dict(groups)
+        return groups
 
     def _told(self, answers: Answers) -> list[list[Signal] | ServingError]:
         found: list[list[Signal] | ServingError] = []

@@ -119,7 +119,7 @@ class SymbolState:
 
     def gap_reason(self) -> str | None:
         """What is missing from the window as of the last bar, in words; None when nothing is."""
-        return self.gaps.reason(self.stream.bars, self._window.length) if self.gaps.last else None
+        return self.gaps.reason(self.bars, self._window.length)
 
     def snapshot(self) -> Snapshot:
         """The state between two bars."""
